@@ -1,0 +1,1 @@
+"""issues: what was asked, and its merits."""

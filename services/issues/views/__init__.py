@@ -1,0 +1,1 @@
+"""Read models of issues, one a file."""

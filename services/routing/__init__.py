@@ -1,0 +1,1 @@
+"""Where every case is, whose turn it is, until when, and why."""

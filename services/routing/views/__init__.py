@@ -1,0 +1,1 @@
+"""Routing's read models, one a file: table, fold, query, route."""

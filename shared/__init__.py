@@ -1,0 +1,1 @@
+"""What every service shares: the decider, the contracts and the runtime that hosts them."""

@@ -1,0 +1,238 @@
+"""One service, hosted: its files, its loops, its progress; and what its functions may look at."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+from sqlalchemy import Connection
+
+from shared.decider import Decider, Refused
+from shared.runtime import metrics
+from shared.runtime.commands import derived_id, prepare
+from shared.runtime.declare import Act, Recorded, Service, Tables, View
+from shared.runtime.directory import DIRECTORY, Directory, DirectoryCache
+from shared.runtime.follow import Loop, NeighbourCarrier, Progress, ReactionFollower, ViewsFollower
+from shared.runtime.log import Answer, Batch, EventLog, Lost, Prepared, Write
+from shared.runtime.views import ViewStore
+
+DUE_SECONDS = 0.5
+"""How often the dates that may have passed are looked at."""
+TRIES = 5
+"""How often a command that lost its race is decided again."""
+
+logger = structlog.get_logger("maru.host")
+
+
+class Snapshot:
+    """What a handler, a reaction or a due function may look at: one reading of the local tables."""
+
+    def __init__(self, hosted: Hosted, not_before: datetime | None = None) -> None:
+        self._hosted = hosted
+        self._db: Connection | None = None
+        self.directory: Directory = hosted.directory()
+        now = self.directory.business_time(datetime.now(UTC))
+        self.now = now if not_before is None else max(now, not_before)
+
+    @property
+    def today(self) -> date:
+        """The business day."""
+        return self.now.date()
+
+    @property
+    def db(self) -> Connection:
+        """The views' database, one read transaction; opened when first asked for."""
+        if self._db is None:
+            self._db = self._hosted.store.connect()
+        return self._db
+
+    def tables(self, view: View) -> Tables:
+        """The tables of the view's current generation."""
+        return self._hosted.store.tables(view, self._hosted.store.pointer(self.db, view)[0])
+
+    def load(self, decider: Decider[Any], id: str) -> tuple[Any, int]:
+        """State and version of an own aggregate."""
+        loaded = self._hosted.log.load(decider, id)
+        return loaded.state, loaded.version
+
+    def close(self) -> None:
+        """End the read transaction."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Hosted:
+    """A service with its log, views and loops in this process."""
+
+    def __init__(self, service: Service, folder: Path) -> None:
+        """Open the service's files, which ``migrate`` has made. Raises ``OtherVersion``."""
+        self.service = service
+        self.name = service.name
+        self.views: tuple[View, ...] = (DIRECTORY, *service.views)
+        own = frozenset(service.reactions.by_type)
+        self.log = EventLog(folder / service.name / "log.db", service.name, own)
+        self.store = ViewStore(folder / service.name / "views.db")
+        self.progress = Progress()
+        self._directory = DirectoryCache(self.store)
+        self.views_follower = ViewsFollower(service.name, self.views, self.log, self.store, self.progress)
+        self.views_follower.on_directory = self._directory.moved
+        self.loops: list[Loop] = []
+        self.listeners: list[Callable[[], None]] = []
+
+    @staticmethod
+    def migrate(service: Service, folder: Path) -> None:
+        """Make the service's tables; the only place that does. Safe to repeat."""
+        EventLog.create(folder / service.name / "log.db", service.name)
+        ViewStore.create(folder / service.name / "views.db", (DIRECTORY, *service.views))
+        if service.mutable is not None:
+            store = ViewStore(folder / service.name / "mutable.db")
+            with store.write() as db:
+                service.mutable.create_all(db)
+            store.close()
+
+    def directory(self) -> Directory:
+        """The reference facts heard so far."""
+        return self._directory.get()
+
+    @contextmanager
+    def reacting(self, heard: Recorded) -> Iterator[Snapshot]:
+        """Facts for a reaction: it never records earlier than its cause."""
+        snapshot = Snapshot(self, heard.at)
+        try:
+            yield snapshot
+        finally:
+            snapshot.close()
+
+    def start(self, neighbours: Sequence[Hosted]) -> None:
+        """Start carrier, followers and scheduler."""
+        heard = [other for other in neighbours if other.name in self.service.hears]
+        carrier = NeighbourCarrier(self.log, [other.log for other in heard])
+        reactions = ReactionFollower(self.service, self.log, self.reacting)
+        carry = Loop(f"{self.name}-carrier", carrier.step)
+        react = Loop(f"{self.name}-reactions", reactions.step)
+        view = Loop(f"{self.name}-views", self.views_follower.step)
+        self.loops = [carry, react, view]
+        if self.service.due is not None:
+            self.loops.append(Loop(f"{self.name}-due", self.fire_due, DUE_SECONDS))
+        for other in heard:
+            other.listeners.append(carry.wake.set)
+
+        def committed(batch: Batch) -> None:
+            if batch.events:
+                view.wake.set()
+                for listener in self.listeners:
+                    listener()
+                metrics.BATCH_SIZE.labels(self.name).observe(len(batch.events))
+                for row in batch.events:
+                    metrics.APPENDED.labels(self.name, row[3].rpartition(".v")[0]).inc()
+            if batch.inbox_rows:
+                react.wake.set()
+                view.wake.set()
+            self.progress.moved()
+
+        self.log.on_commit.append(committed)
+        for loop in self.loops:
+            loop.start()
+
+    def stop(self) -> None:
+        """End the loops and close the files."""
+        for loop in self.loops:
+            loop.end()
+        for loop in self.loops:
+            loop.join(timeout=10)
+        self.log.close()
+        self.store.close()
+
+    def submit(self, act: Act, command_id: str, asked: str) -> Answer:
+        """Decide and store one act that no client asked for; waited for, decided again where it lost a race.
+
+        Raises ``Refused`` and ``Lost`` (after five tries).
+        """
+        for attempt in range(TRIES):
+            known = self.log.answered(command_id, asked)
+            if known is not None:
+                return known
+            prepared = prepare(self.log, act, command_id, asked)
+            try:
+                answers: tuple[Answer, ...] = self.log.submit(Write((prepared,))).result(timeout=30)
+            except Lost:
+                if attempt == TRIES - 1:
+                    raise
+            else:
+                return answers[0]
+        raise Lost(act.stream)
+
+    def fire_due(self) -> bool:
+        """Give the command of every date that has passed. The command id, not leadership, makes it happen once."""
+        if self.service.due is None:
+            return False
+        with Snapshot(self) as facts:
+            rows = self.service.due(facts)
+        fired = False
+        for row in rows:
+            command_id = derived_id(row.deadline_id, row.due.isoformat())
+            if self.log.answered(command_id, command_id) is not None:
+                continue
+            try:
+                self.submit(row.act, command_id, command_id)
+            except Refused as refusal:
+                # Somebody acted meanwhile; the view drops the row when it hears of it.
+                logger.info("due row refused", service=self.name, deadline=row.deadline_id, rule=refusal.rule)
+            else:
+                metrics.DUE_FIRED.labels(self.name).inc()
+                fired = True
+        return fired
+
+    def seed(self, data: Path, at: datetime) -> Iterable[tuple[str, Prepared | None]]:
+        """Load the reference data as acts, idempotently: external ids are command ids. Yields what was done."""
+        if self.service.seed is None:
+            return
+        for external, act in self.service.seed(data, at):
+            command_id = derived_id("seed", self.name, external)
+            if self.log.answered(command_id, command_id) is not None:
+                yield external, None
+                continue
+            prepared = prepare(self.log, act, command_id, command_id)
+            self.log.submit(Write((prepared,))).result(timeout=30)
+            yield external, prepared
+
+    def is_idle(self, neighbours: Sequence[Hosted]) -> bool:
+        """Whether everything stored so far has been carried, answered and folded (parked rows apart)."""
+        waiting = self.log.query("SELECT COUNT(*) FROM inbox WHERE state = 'waiting'")[0][0]
+        if waiting:
+            return False
+        for other in neighbours:
+            if other.name in self.service.hears:
+                heads = other.log.heads()
+                marks = self.log.marks()
+                if any(marks.get((other.name, other.log.epoch, slot), 0) < head for slot, head in heads.items()):
+                    return False
+        last = max(self.log.heads().values(), default=0)
+        last_inbox = self.log.query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
+        for view in self.views:
+            marks = self.progress.views.get(view.name, {})
+            if marks.get((self.name, 0, -1), 0) < last or marks.get(("inbox", 0, -1), 0) < last_inbox:
+                return False
+        return True
+
+
+def wait_idle(hosted: Sequence[Hosted], seconds: float = 30) -> bool:
+    """Wait until the whole system is idle; says whether it came to that."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if all(one.is_idle(hosted) for one in hosted) and all(one.is_idle(hosted) for one in hosted):
+            return True
+        time.sleep(0.02)
+    return False

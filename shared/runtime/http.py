@@ -1,0 +1,427 @@
+"""The gateways' host: one pipeline for every command, one for every read.
+
+Command: token, body, command id (a stored answer is given again), positions, policy, ``If-Match``, decide, append.
+Handlers touch the stores and so run in threads; waiting (for a position, for the append) holds no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+import uuid_utils
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from pydantic import TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from werkzeug.http import parse_etags
+
+from shared.contracts.envelope import Actor, Authority
+from shared.decider import Refused
+from shared.runtime import metrics, strict_json
+from shared.runtime.access import PolicyTable, Unauthenticated, Verifier, act_as
+from shared.runtime.commands import content_hash, derived_id, prepare
+from shared.runtime.cursors import Cursors
+from shared.runtime.declare import Act, CommandRoute, One, Page, ReadRoute
+from shared.runtime.hosted import TRIES, Hosted, Snapshot
+from shared.runtime.log import Answer, IdReused, Lost, Unavailable, Write
+from shared.runtime.positions import Position, last_of, reached, read_positions
+from shared.runtime.problems import Stop, bad_request, not_authenticated, unavailable
+
+_KEY = re.compile(r"^[!-~]{8,128}$")
+_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,119}$")
+
+logger = structlog.get_logger("maru.http")
+
+
+class Asked(Snapshot):
+    """A request as handlers see it: facts, who asks, path and query."""
+
+    def __init__(self, web: Gateways, hosted: Hosted, subject: str, http: HttpRequest, action: str) -> None:
+        super().__init__(hosted)
+        self._web, self._action = web, action
+        self.actor: Actor = act_as(self.directory, self.today, subject, http.headers.get("maru-office"))
+        self.path: Mapping[str, str] = http.path_params
+        self.query: Mapping[str, str] = http.query_params
+        self.development = web.development
+        self._ids: list[str] = []
+        self._dockets: dict[int, str] = {}
+        self._next_id = 0
+        self.limit = 50
+        self.after: tuple[Any, ...] | None = None
+        self.body: Any = None
+
+    def again(self, earlier: Asked | None) -> None:
+        """A command decided again keeps the ids and numbers that it was given first."""
+        if earlier is not None:
+            self._ids, self._dockets = earlier._ids, earlier._dockets
+
+    def new_id(self) -> str:
+        """A UUIDv7."""
+        if self._next_id == len(self._ids):
+            self._ids.append(str(uuid_utils.uuid7()))
+        self._next_id += 1
+        return self._ids[self._next_id - 1]
+
+    def docket(self, year: int) -> str:
+        """The next docket number of a year."""
+        if year not in self._dockets:
+            self._dockets[year] = f"{year}-{self._hosted.log.next_number(f'docket-{year}'):06d}"
+        return self._dockets[year]
+
+    def envelope(self, rule: str, clause: str | None = None) -> dict[str, Any]:
+        """``by``, ``at`` and ``authority`` of a command of this request."""
+        return {"by": self.actor, "at": self.now, "authority": Authority(rule=rule, clause=clause)}
+
+    def regions_allowed(self) -> tuple[str, ...] | None:
+        """The regions that this reader may see in lists."""
+        return self._web.policy.regions_allowed(self.directory, self.today, self.actor, self._action)
+
+
+class Gateways:
+    """The gateways of the services hosted here, behind one policy table and one verifier."""
+
+    def __init__(
+        self,
+        hosted: Sequence[Hosted],
+        verifier: Verifier,
+        policy: PolicyTable,
+        cursors: Cursors,
+        *,
+        development: bool,
+        wait_seconds: float,
+    ) -> None:
+        """Raises ``ValueError`` for a route whose action has no row in the policy table: default deny."""
+        self.hosted = hosted
+        self.verifier = verifier
+        self.policy = policy
+        self.cursors = cursors
+        self.development = development
+        self.wait_seconds = wait_seconds
+        for one in hosted:
+            routes: list[CommandRoute | ReadRoute] = [*one.service.gateway.commands, *one.service.gateway.reads]
+            for route in routes:
+                if route.action not in policy.actions:
+                    raise ValueError(f"{route.operation_id}: action {route.action} has no row in the policy table")
+
+    # Commands
+
+    async def command(self, hosted: Hosted, route: CommandRoute, http: HttpRequest) -> Response:
+        """Answer one command; every way out is counted."""
+        started = time.perf_counter()
+        try:
+            response = await self._command(hosted, route, http)
+        except Stop as stop:
+            response = stop.response()
+        except Refused as refusal:
+            response = Stop.refused(refusal).response()
+        except Unauthenticated:
+            response = not_authenticated().response()
+        except Unavailable:
+            response = unavailable().response()
+        metrics.REQUESTS.labels(route.operation_id, response.status_code).observe(time.perf_counter() - started)
+        return response
+
+    async def _command(self, hosted: Hosted, route: CommandRoute, http: HttpRequest) -> Response:
+        subject = self.verifier.subject(http.headers.get("authorization"))
+        _check_path(http)
+        if http.query_params:
+            raise bad_request("unknown_parameter", "알 수 없는 매개변수입니다.", "Unknown query parameter.")
+        key = http.headers.get("idempotency-key", "")
+        if not _KEY.match(key):
+            raise bad_request(
+                "idempotency_key",
+                "Idempotency-Key 머리글(8~128자)이 필요합니다.",
+                "An Idempotency-Key header of 8 to 128 characters is needed.",
+            )
+        document = _read_document(http, await _read_body(http))
+        body = _read_model(route, document)
+        if_match = http.headers.get("if-match")
+        command_id = derived_id(hosted.name, subject, key)
+        canonical = body.model_dump(mode="json", exclude_unset=True)
+        asked = content_hash(route.operation_id, http.url.path, if_match, canonical)
+        await self._await_positions(hosted, http, hosted.views)
+        earlier: Asked | None = None
+        for _ in range(TRIES):
+            facts = await run_in_threadpool(
+                self._decide, hosted, route, http, subject, body, command_id, asked, if_match, earlier
+            )
+            if isinstance(facts, Answer):
+                return _answer(facts, None)
+            earlier, act, prepared = facts
+            try:
+                answers = await asyncio.wrap_future(hosted.log.submit(Write((prepared,))))
+            except IdReused:
+                raise _id_reused() from None
+            except Lost:
+                continue
+            metrics.COMMANDS.labels(hosted.name, route.operation_id, "accepted").inc()
+            return _answer(answers[0], act.location)
+        raise unavailable()
+
+    def _decide(
+        self,
+        hosted: Hosted,
+        route: CommandRoute,
+        http: HttpRequest,
+        subject: str,
+        body: Any,
+        command_id: str,
+        asked: str,
+        if_match: str | None,
+        earlier: Asked | None,
+    ) -> Any:
+        try:
+            known = hosted.log.answered(command_id, asked)
+        except IdReused:
+            raise _id_reused() from None
+        if known is not None:
+            metrics.COMMANDS.labels(hosted.name, route.operation_id, "repeated").inc()
+            return known
+        with Asked(self, hosted, subject, http, route.action) as request:
+            request.again(earlier)
+            request.body = body
+            resource = route.resource(request)
+            self.policy.authorise(request.directory, request.today, request.actor, route.action, resource)
+            act: Act = route.handler(request, body)
+            if route.if_match:
+                _check_if_match(if_match, hosted.log.load(act.decider, act.id).version)
+            return request, act, prepare(hosted.log, act, command_id, asked, status=route.status)
+
+    # Reads
+
+    async def read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest) -> Response:
+        """Answer one read; every way out is counted."""
+        started = time.perf_counter()
+        try:
+            subject = self.verifier.subject(http.headers.get("authorization"))
+            _check_path(http)
+            await self._await_positions(hosted, http, route.views)
+            response = await run_in_threadpool(self._read, hosted, route, http, subject)
+        except Stop as stop:
+            response = stop.response()
+        except Refused as refusal:
+            response = Stop.refused(refusal).response()
+        except Unauthenticated:
+            response = not_authenticated().response()
+        metrics.REQUESTS.labels(route.operation_id, response.status_code).observe(time.perf_counter() - started)
+        return response
+
+    def authorise_read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str) -> Asked:
+        """A read request that the policy allows, with its snapshot open. Raises ``Refused``."""
+        request = Asked(self, hosted, subject, http, route.action)
+        try:
+            resource = route.resource(request)
+            self.policy.authorise(request.directory, request.today, request.actor, route.action, resource)
+        except BaseException:
+            request.close()
+            raise
+        return request
+
+    def _read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str) -> Response:
+        for name in http.query_params:
+            if name not in (*route.query, "cursor", "limit"):
+                raise bad_request("unknown_parameter", "알 수 없는 매개변수입니다.", "Unknown query parameter.")
+        with self.authorise_read(hosted, route, http, subject) as request:
+            request.limit = _limit(http.query_params.get("limit"))
+            if "cursor" in http.query_params:
+                request.after = self.cursors.read(route.operation_id, http.query_params["cursor"])
+            value = route.handler(request)
+            marks = [hosted.progress.views.get(view.name, {}) for view in route.views]
+            scan = min((m.get((hosted.name, 0, -1), 0) for m in marks), default=0)
+            if isinstance(value, Page):
+                return self._page(hosted, route, http, value, scan)
+            headers = {"Maru-Position": str(last_of(hosted, value.key, scan))}
+            if isinstance(value, One) and value.version:
+                headers["ETag"] = f'"{value.version}"'
+                if parse_etags(http.headers.get("if-none-match")).contains(str(value.version)):
+                    return Response(status_code=304, headers=headers)
+            return Response(_dump(route.answer, value.value), 200, headers, "application/json")
+
+    def _page(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, page: Page, scan: int) -> Response:
+        headers = {"Maru-Position": str(last_of(hosted, None, scan))}
+        following = None
+        if page.after is not None:
+            cursor = self.cursors.make(route.operation_id, page.after)
+            following = str(http.url.include_query_params(cursor=cursor).replace(scheme="", netloc=""))
+            headers["Link"] = f'<{following}>; rel="next"'
+        rows = b",".join(_dump(route.answer, row) for row in page.rows)
+        body = b'{"items":[' + rows + b'],"next":' + (b"null" if following is None else _quote(following)) + b"}"
+        return Response(body, 200, headers, "application/json")
+
+    # Positions
+
+    async def _await_positions(self, hosted: Hosted, http: HttpRequest, views: Sequence[Any]) -> None:
+        header = http.headers.get("maru-position")
+        if header is None:
+            return
+        seconds = self.wait_seconds
+        prefer = re.search(r"\bwait=(\d{1,2})\b", http.headers.get("prefer", ""))
+        if prefer is not None:
+            seconds = min(float(prefer.group(1)), 30.0)
+        for position in read_positions(header):
+            await self._await_position(hosted, position, views, seconds)
+
+    async def _await_position(self, hosted: Hosted, position: Position, views: Sequence[Any], seconds: float) -> None:
+        if not await hosted.progress.wait(reached(hosted, position, views), seconds):
+            raise Stop(
+                503,
+                "position_not_reached",
+                "요청한 시점까지 아직 반영되지 않았습니다. 잠시 뒤 다시 시도하십시오.",
+                "The position asked for is not reached yet: try again shortly.",
+                headers={"Retry-After": "1"},
+            )
+
+
+def _answer(answer: Answer, location: str | None) -> Response:
+    headers = {"ETag": answer.etag, "Maru-Position": answer.position}
+    if location is not None:
+        headers["Location"] = location
+    return Response(answer.body, answer.status, headers, "application/json")
+
+
+def _id_reused() -> Stop:
+    return Stop(
+        422,
+        "I-18",
+        "같은 Idempotency-Key로 다른 내용이 이미 처리되었습니다.",
+        "This Idempotency-Key was used for another content.",
+        rule="I-18",
+    )
+
+
+async def _read_body(http: HttpRequest) -> bytes:
+    declared = http.headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared) > strict_json.MAX_BYTES:
+        raise bad_request("too_large", "본문이 너무 큽니다.", "The body is too large.", 413)
+    chunks, size = [], 0
+    async for chunk in http.stream():
+        size += len(chunk)
+        if size > strict_json.MAX_BYTES:
+            raise bad_request("too_large", "본문이 너무 큽니다.", "The body is too large.", 413)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _read_document(http: HttpRequest, raw: bytes) -> dict[str, Any]:
+    kind = http.headers.get("content-type", "")
+    if not re.fullmatch(r"application/json(\s*;\s*charset=utf-8)?", kind.strip(), re.IGNORECASE) or (
+        http.headers.get("content-encoding", "identity") != "identity"
+    ):
+        raise bad_request("media_type", "본문은 UTF-8 JSON이어야 합니다.", "The body must be JSON in UTF-8.", 415)
+    try:
+        return strict_json.read(raw)
+    except strict_json.BadJson as bad:
+        raise Stop(
+            413 if bad.code == "too_large" else 400,
+            bad.code,
+            "본문이 올바른 JSON 객체가 아닙니다.",
+            "The body is no acceptable JSON object.",
+        ) from None
+
+
+def _read_model(route: CommandRoute, document: dict[str, Any]) -> Any:
+    try:
+        return route.body.model_validate_json(strict_json.dump(document), strict=True)
+    except ValidationError as error:
+        errors = [
+            {"at": "/".join(_shown(part, route) for part in problem["loc"]), "because": problem["type"]}
+            for problem in error.errors(include_url=False, include_input=False, include_context=False)[:20]
+        ]
+        raise Stop(
+            422,
+            "body_does_not_fit",
+            "본문의 항목이 맞지 않습니다.",
+            "Fields of the body do not fit.",
+            errors=errors,
+        ) from None
+
+
+def _shown(part: str | int, route: CommandRoute) -> str:
+    """A part of a path that may be shown: names of ours and numbers, never a key that the client made up."""
+    if isinstance(part, int):
+        return str(part)
+    return part if part in strict_json.known_names(route.body) else "?"
+
+
+def _check_path(http: HttpRequest) -> None:
+    for value in http.path_params.values():
+        if not _ID.match(str(value)):
+            raise bad_request("not_found", "찾을 수 없습니다.", "Not found.", 404)
+    office = http.headers.get("maru-office")
+    if office is not None and not _ID.match(office):
+        raise bad_request("office", "직위 표시가 올바르지 않습니다.", "The Maru-Office header is not an office.")
+
+
+def _check_if_match(header: str | None, version: int) -> None:
+    if header is None:
+        raise Stop(
+            428,
+            "I-18",
+            "If-Match 머리글에 읽은 판을 밝혀야 합니다.",
+            "Say in If-Match which version you have read.",
+            rule="I-18",
+        )
+    if header.startswith("W/") or not parse_etags(header).contains(str(version)):
+        raise Stop(
+            412,
+            "I-18",
+            "그 사이에 내용이 바뀌었습니다. 새 판을 읽고 다시 하십시오.",
+            "It has changed meanwhile: read the new version and try again.",
+            headers={"ETag": f'"{version}"'},
+            rule="I-18",
+        )
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return 50
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", text) or int(text) > 200:
+        raise bad_request("limit", "limit은 1~200입니다.", "limit is 1 to 200.")
+    return int(text)
+
+
+_adapters: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _dump(kind: Any, value: Any) -> bytes:
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind].dump_json(value)
+
+
+def _quote(text: str) -> bytes:
+    return b'"' + text.replace("\\", "\\\\").replace('"', '\\"').encode() + b'"'
+
+
+def guard(app: FastAPI) -> None:
+    """Errors that no route of ours has answered: unknown paths, wrong methods, and what should never happen."""
+
+    async def known(_: HttpRequest, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 400
+        return bad_request(
+            "not_found" if status == 404 else "method" if status == 405 else "request",
+            "요청한 경로나 방법이 없습니다.",
+            "No such path or method.",
+            status,
+        ).response()
+
+    async def unknown(_: HttpRequest, error: Exception) -> Response:
+        logger.error("unexpected", error=type(error).__name__, detail=str(error)[:300])
+        return Stop(500, "internal", "내부 오류입니다.", "Internal error.").response()
+
+    async def stopped(_: HttpRequest, error: Exception) -> Response:
+        if isinstance(error, Stop):
+            return error.response()
+        return Stop.refused(error).response() if isinstance(error, Refused) else not_authenticated().response()
+
+    for kind in (Stop, Refused, Unauthenticated):
+        app.add_exception_handler(kind, stopped)
+    app.add_exception_handler(HTTPException, known)
+    app.add_exception_handler(Exception, unknown)

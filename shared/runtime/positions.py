@@ -1,0 +1,100 @@
+"""Position tokens: ``service:epoch:slot:position``. Any request may carry some; it waits until they are reached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shared.runtime.codec import SLOTS, slot_of
+from shared.runtime.declare import View
+from shared.runtime.hosted import Hosted
+from shared.runtime.problems import bad_request
+from shared.runtime.views import SCAN
+
+_TOKEN = re.compile(r"^([a-z]{1,20}):([0-9]{1,12}):([0-9]{1,2}):([0-9]{1,15})$")
+MAX_TOKENS = 10
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in a service's log."""
+
+    source: str
+    epoch: int
+    slot: int
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.epoch}:{self.slot}:{self.position}"
+
+
+def read_positions(header: str) -> list[Position]:
+    """The tokens of a ``Maru-Position`` header, separated by commas. Raises a 400 problem."""
+    found = []
+    parts = header.split(",")
+    for part in parts[: MAX_TOKENS + 1]:
+        match = _TOKEN.match(part.strip())
+        if match is None or int(match[3]) >= SLOTS or len(parts) > MAX_TOKENS:
+            raise bad_request("position", "Maru-Position이 올바르지 않습니다.", "Maru-Position is no position token.")
+        found.append(Position(match[1], int(match[2]), int(match[3]), int(match[4])))
+    return found
+
+
+def reached(hosted: Hosted, wanted: Position, views: Sequence[View]) -> Callable[[], bool]:
+    """A question that becomes true once these views, and the reactions, have come to a position.
+
+    Own: the views have folded it. Foreign: its inbox row exists and no longer waits, then the views have folded it and
+    everything that stood in the own log at that moment (the answers to it included).
+    """
+    names = [(view.name, view.sources) for view in views]
+    log = hosted.log
+
+    def own(position: int) -> bool:
+        marks = hosted.progress.views
+        return all(marks.get(name, {}).get((hosted.name, 0, SCAN), 0) >= position for name, _ in names)
+
+    if wanted.source == hosted.name:
+        if wanted.epoch != log.epoch or wanted.position > max(log.heads().values(), default=0):
+            raise bad_request("position", "이 기록에 없는 위치입니다.", "There is no such position in this log.")
+        return lambda: own(wanted.position)
+    if wanted.source not in hosted.service.hears or wanted.position == 0:
+        return lambda: True
+    head: list[int] = []
+
+    def foreign() -> bool:
+        if not head:
+            rows = log.query(
+                "SELECT state FROM inbox WHERE source = ? AND epoch = ? AND position = ?",
+                wanted.source,
+                wanted.epoch,
+                wanted.position,
+            )
+            if not rows or rows[0][0] == "waiting":
+                return False
+            head.append(max(log.heads().values(), default=0))
+        slot = (wanted.source, wanted.epoch, wanted.slot)
+        for name, sources in names:
+            if wanted.source in sources and hosted.progress.views.get(name, {}).get(slot, 0) < wanted.position:
+                return False
+        return own(head[0])
+
+    return foreign
+
+
+def last_of(hosted: Hosted, key: str | None, scan: int) -> Position:
+    """The last position, not beyond ``scan``, in a key's slot; of the whole log where no key is given."""
+    log = hosted.log
+    if key is None:
+        rows = log.query("SELECT slot, position FROM stored_events WHERE position = ?", scan)
+        return Position(log.service, log.epoch, *(rows[0] if rows else (0, 0)))
+    slot = slot_of(key)
+    head = log.heads().get(slot, 0)
+    if head > scan:
+        rows = log.query(
+            "SELECT position FROM stored_events WHERE position <= ? AND slot = ? ORDER BY position DESC LIMIT 1",
+            scan,
+            slot,
+        )
+        head = rows[0][0] if rows else 0
+    return Position(log.service, log.epoch, slot, head)

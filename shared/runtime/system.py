@@ -1,0 +1,199 @@
+"""The embedded form: all services in one process on one folder. Opens, migrates, seeds, starts, serves, stops."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+import uvicorn
+
+from shared.runtime import metrics
+from shared.runtime.access import Issuer, PolicyTable
+from shared.runtime.app import build
+from shared.runtime.cursors import Cursors
+from shared.runtime.declare import Service
+from shared.runtime.hosted import Hosted, wait_idle
+from shared.runtime.http import Gateways
+from shared.runtime.settings import Settings
+from shared.runtime.views import ViewStore
+
+SILENT_SECONDS = 30.0
+"""A loop that has not turned for so long is not ready."""
+
+logger = structlog.get_logger("maru.system")
+
+
+class CannotStart(Exception):
+    """Why the system does not start: one clear line, and the exit code of the documents."""
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(line)
+        self.code = code
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Only one ``up`` a folder. Raises ``CannotStart`` (4: not writable, 6: another one runs)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file: IO[str] = (folder / "maru.lock").open("a")
+    except OSError as error:
+        raise CannotStart(f"The folder {folder} cannot be written: {error.strerror}.", 4) from None
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotStart(f"Another maru is running on {folder}.", 6) from None
+        yield
+    finally:
+        file.close()
+
+
+def migrate(services: Sequence[Service], folder: Path) -> None:
+    """Make every table. Safe to repeat."""
+    for service in services:
+        Hosted.migrate(service, folder)
+
+
+class System:
+    """All services of the embedded form on one folder."""
+
+    def __init__(self, services: Sequence[Service], settings: Settings) -> None:
+        """Open what ``migrate`` has made. Raises ``OtherVersion``."""
+        self.settings = settings
+        self.folder = settings.data
+        self.issuer = Issuer(self.folder, settings.issuer, settings.audience, settings.token_hours)
+        self.hosted = [Hosted(service, self.folder) for service in services]
+        secret = settings.cursor_key
+        self.gateways = Gateways(
+            self.hosted,
+            self.issuer.verifier(),
+            PolicyTable.read(settings.reference / "policy"),
+            Cursors(self.issuer.cursor_key if secret is None else secret.get_secret_value()),
+            development=True,
+            wait_seconds=settings.wait_seconds,
+        )
+        self._probe = metrics.Probe(self._gauges)
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self.url = ""
+
+    def service(self, name: str) -> Hosted:
+        """One of the services by name."""
+        return next(hosted for hosted in self.hosted if hosted.name == name)
+
+    def start(self) -> None:
+        """Start every loop."""
+        for hosted in self.hosted:
+            hosted.start(self.hosted)
+        metrics.watch(self._probe)
+
+    def seed(self, told: Callable[[str, bool], None] | None = None) -> int:
+        """Load the reference data and the clock's start; gives the number of new acts. Safe to repeat."""
+        at = datetime.fromisoformat(self.settings.start)
+        new = 0
+        for hosted in self.hosted:
+            for external, prepared in hosted.seed(self.settings.reference, at):
+                new += prepared is not None
+                if told is not None:
+                    told(f"{hosted.name}: {external}", prepared is not None)
+            service = hosted.service
+            if service.load_mutable is not None:
+                store = ViewStore(self.folder / service.name / "mutable.db")
+                with store.write() as db:
+                    service.load_mutable(db, self.settings.reference)
+                store.close()
+        return new
+
+    def idle(self, seconds: float = 30) -> bool:
+        """Wait until everything stored is carried, answered and folded."""
+        return wait_idle(self.hosted, seconds)
+
+    def serve(self) -> str:
+        """Listen in a thread of its own; gives the URL. Raises ``CannotStart`` (3) where the port is taken."""
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((self.settings.host, self.settings.port))
+        except OSError:
+            listening.close()
+            raise CannotStart(f"Port {self.settings.port} on {self.settings.host} is taken.", 3) from None
+        app = build(self.gateways, self.not_ready, self.issuer)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3, lifespan="off"
+        )
+        server = self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=server.run, args=([listening],), name="http", daemon=True)
+        self._thread.start()
+        end = time.monotonic() + 20
+        while not server.started and time.monotonic() < end:
+            time.sleep(0.005)
+        self.url = f"http://{self.settings.host}:{listening.getsockname()[1]}"
+        return self.url
+
+    def stop(self) -> None:
+        """Stop listening, end the loops, close the files."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(timeout=10)
+        for hosted in self.hosted:
+            hosted.stop()
+        with suppress(KeyError):
+            metrics.unwatch(self._probe)
+
+    def not_ready(self) -> list[str]:
+        """What is not in order: loops that do not turn, parked events."""
+        now = time.monotonic()
+        return [
+            loop.name
+            for hosted in self.hosted
+            for loop in hosted.loops
+            if not loop.is_alive() or now - loop.beat > SILENT_SECONDS
+        ]
+
+    def _gauges(self) -> Iterator[tuple[str, str, dict[str, str], float]]:
+        for hosted in self.hosted:
+            label = {"service": hosted.name}
+            rows: list[tuple[Any, ...]] = hosted.log.query(
+                "SELECT COUNT(*), COALESCE(MIN(first_seen), 0) FROM inbox WHERE state = 'waiting'"
+            )
+            waiting, oldest = rows[0]
+            yield "maru_inbox_waiting", "Inbox records that wait for a reaction", label, waiting
+            age = time.time() - oldest if waiting else 0.0
+            yield "maru_inbox_oldest_seconds", "Age of the oldest waiting inbox record", label, age
+            parked = hosted.log.query("SELECT COUNT(*) FROM inbox WHERE state = 'parked'")[0][0]
+            yield "maru_inbox_parked", "Parked inbox records", label, parked
+            last = max(hosted.log.heads().values(), default=0)
+            yield "maru_log_position", "Last position of the log", label, last
+            for view in hosted.views:
+                scan = hosted.progress.views.get(view.name, {}).get((hosted.name, 0, -1), 0)
+                named = {"service": hosted.name, "view": view.name}
+                yield "maru_view_behind_events", "Own events that a view has not folded yet", named, last - scan
+
+
+@contextmanager
+def opened(services: Sequence[Service], settings: Settings) -> Iterator[System]:
+    """A running system on its folder, alone on it; stopped at the end."""
+    with folder_lock(settings.data):
+        os.umask(0o077)
+        migrate(services, settings.data)
+        system = System(services, settings)
+        try:
+            system.start()
+            yield system
+        finally:
+            system.stop()
+
+
+def start_offset(settings: Settings, real_now: datetime) -> timedelta:
+    """How far the business clock of a new folder stands from real time."""
+    return datetime.fromisoformat(settings.start) - real_now
