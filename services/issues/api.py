@@ -87,6 +87,11 @@ def _about_issue(request: Request) -> Resource:
     return Resource(regions=regions_of(request, row.case_id), nationwide=row.nationwide, organisation=row.raised_by)
 
 
+def _about_register(request: Request) -> Resource:
+    # The register is the whole country's; each row is filtered by what the reader may see.
+    return Resource(nationwide=True)
+
+
 def _about_review(request: Request) -> Resource:
     return Resource(body=_review(request)[0].body)
 
@@ -329,6 +334,7 @@ def conclude_review(request: Request, body: ConcludeReviewBody) -> Act:
     operation_id="listIssues",
     views=(REGISTER,),
     answer=IssueRow,
+    resource=_about_register,
     query=("region", "state", "plan_item", "raised_by"),
 )
 def read_issues(request: Request) -> Page:

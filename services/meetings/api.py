@@ -70,7 +70,7 @@ from services.meetings.views.waiting_list import (
     titles_of,
     waiting_cases,
 )
-from services.meetings.views.work_plan import WORK_PLAN_TREE, Plan, has_item, plan_tree
+from services.meetings.views.work_plan import WORK_PLAN_TREE, WorkPlanTree, has_item, plan_tree
 from shared.contracts.codes import BodyKind
 from shared.contracts.meetings import MeetingPlanned
 from shared.runtime.declare import Absent, Act, Facts, Gateway, One, Page, Request, Resource
@@ -108,8 +108,8 @@ def _policy(request: Request) -> tuple[str, Policy]:
     return policy_id, policy
 
 
-def _own_body(request: Request) -> Resource:
-    return Resource(body=request.actor.body)
+def _of_new_meeting(request: Request) -> Resource:
+    return Resource(body=request.body.body)
 
 
 def _of_meeting(request: Request) -> Resource:
@@ -167,7 +167,7 @@ def _last(request: Request, rows: Sequence[Any], *keys: str) -> tuple[Any, ...] 
     action="plan_meeting",
     operation_id="planMeeting",
     body=PlanMeetingBody,
-    resource=_own_body,
+    resource=_of_new_meeting,
     creates=True,
     example={"body": "council-gangwon", "day": "2023-05-24", "place": "Gangwon provincial office", "form": "on_site"},
 )
@@ -483,40 +483,37 @@ def complete_policy(request: Request, body: CompletePolicyBody) -> Act:
     return Act(POLICY, policy_id, command, key=policy_id)
 
 
-def _stage_of_policy(request: Request) -> Resource:
-    found = policy_file(request.db, request.tables(POLICY_REGISTER), request.path["policy_id"])
-    if found is None:
-        raise Absent("policy")
-    return Resource(stage=found[0].state)
+def _sees_drafts(request: Request) -> bool:
+    """A draft is the ministry's own: raising organisations see a policy from its adoption on."""
+    return _kind(request, request.actor.body) != "organisation"
 
 
 @GATEWAY.read(
     "/v1/policies",
-    action="list_policies",
+    action="read_policies",
     operation_id="listPolicies",
     views=(POLICY_REGISTER,),
     answer=PolicyRow,
 )
 def list_policies(request: Request) -> Page:
     """Policies, the last drafted first; drafts are shown to the ministry's offices only."""
-    drafts = _kind(request, request.actor.body) != "organisation"
-    rows = policy_rows(request.db, request.tables(POLICY_REGISTER), drafts, request.limit, request.after)
+    made, drafts = request.tables(POLICY_REGISTER), _sees_drafts(request)
+    rows = policy_rows(request.db, made, drafts, request.limit, request.after)
     return Page(rows, _last(request, rows, "drafted_at", "policy_id"))
 
 
 @GATEWAY.read(
     "/v1/policies/{policy_id}",
-    action="read_policy",
+    action="read_policies",
     operation_id="getPolicy",
     views=(POLICY_REGISTER,),
     answer=PolicyFile,
-    resource=_stage_of_policy,
 )
 def get_policy(request: Request) -> One:
     """A policy with its text, sources, adoption, tasks and progress."""
     policy_id = request.path["policy_id"]
     found = policy_file(request.db, request.tables(POLICY_REGISTER), policy_id)
-    if found is None:
+    if found is None or (found[0].state == "drafted" and not _sees_drafts(request)):
         raise Absent("policy")
     file, version = found
     return One(file, version, key=policy_id)
@@ -527,7 +524,7 @@ def get_policy(request: Request) -> One:
     action="read_work_plan",
     operation_id="getWorkPlan",
     views=(WORK_PLAN_TREE,),
-    answer=Plan,
+    answer=WorkPlanTree,
 )
 def get_work_plan(request: Request) -> One:
     """The work plan of a year as a tree."""

@@ -19,6 +19,7 @@ from pydantic import Field
 from shared.contracts.codes import BodyKind, DecisionCode, Stance
 from shared.contracts.envelope import Command, Event, Fact, Id, Line, Text
 from shared.contracts.meetings import (
+    LATEST,
     Advice,
     AgendaItemPlaced,
     AttendanceRecorded,
@@ -45,7 +46,7 @@ class PlanMeetingBody(Fact):
     """A sitting to come: which body, on which day, where."""
 
     body: Id
-    day: date
+    day: date = Field(lt=LATEST)
     place: Line
     form: Literal["on_site", "online"] = "on_site"
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from shared.contracts.codes import BodyKind
 from shared.contracts.envelope import Command, Event, Fact, Id, Line, Text
 from shared.contracts.meetings import (
+    LATEST,
     PolicyAdopted,
     PolicyDrafted,
     PolicyImplemented,
@@ -76,7 +77,7 @@ class AssignTaskBody(Fact):
     title: Line
     owner: Id
     regions: tuple[Id, ...] = Field(min_length=1, max_length=50)
-    due: date
+    due: date = Field(lt=LATEST)
 
 
 class AssignTask(AssignTaskBody, Command):

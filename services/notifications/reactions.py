@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from services.notifications.audience import AUDIENCES, DESK_OF_KIND, ROW, Audience, wording_of
 from services.notifications.channels import Channel, channels
 from services.notifications.dispatch import DISPATCH, RequestAndDeliver
 from services.notifications.views.case_parties import proposed_lead, raisers_of, reviewed_lead
-from shared.contracts.issues import DepartmentConsulted, DepartmentReminded
+from shared.contracts.issues import DepartmentConsulted, DepartmentReminded, IssueReviewed, ReceiptIssued
 from shared.contracts.routing import (
     CaseMoved,
     CaseRouted,
@@ -119,9 +120,15 @@ def _lead(heard: Recorded, case_id: str, facts: Facts) -> str | None:
 
 
 def _desk(facts: Facts, body: str) -> str:
-    """The office that is told for a body; every body has one, so where it is missing it has not been heard yet."""
-    found = facts.directory.body(body, facts.today)
-    desk = facts.directory.office_of(body, DESK_OF_KIND[found.kind], facts.today) if found is not None else None
+    """The office that is told for a body; of a body that has ended, the one it had last: its inbox stays.
+
+    Every body has one, so where it is missing it has not been heard yet.
+    """
+    found = facts.directory.known_body(body)
+    if found is None:
+        raise Wait(f"body {body}")
+    day = facts.today if found.valid_to is None else min(facts.today, found.valid_to - timedelta(days=1))
+    desk = facts.directory.office_of(body, DESK_OF_KIND[found.kind], day)
     if desk is None:
         raise Wait(f"office of {body}")
     return desk.office
@@ -134,9 +141,11 @@ def _due(heard: Recorded) -> str:
 
 
 def _see(heard: Recorded, case_id: str) -> str:
-    """Where to look: departments at their round of review, everybody else at the case."""
+    """Where to look: at the round of review, at the issue with its docket number, else at the case."""
     match heard.data:
-        case DepartmentConsulted() | DepartmentReminded():
+        case DepartmentConsulted() | DepartmentReminded() | IssueReviewed():
             return f"/v1/issues/{case_id}/reviews/{heard.data.round}"
+        case ReceiptIssued():
+            return f"/v1/issues/{case_id}"
         case _:
             return f"/v1/cases/{case_id}"

@@ -82,21 +82,23 @@ class OpenCase(Command):
     copies_to: tuple[Id, ...] = ()
 
 
-class LeaveUnrouted(Command):
+class _Caused(Command):
+    cause: Id
+    """Event id of what was heard: the same fact moves a case once (I-18)."""
+
+
+class _Move(_Caused):
+    from_body: Id
+    """The body that decided or reviewed: a case that has left it stays where it is (rule (b))."""
+
+
+class LeaveUnrouted(_Caused):
     """Row 8: no rule matched at opening or after acceptance; the triage desk has it."""
 
     asked: Asked
     from_body: Id | None
     next_step: Literal["intake", "after_acceptance"]
     holding: Holding | None
-    cause: Id
-
-
-class _Move(Command):
-    from_body: Id
-    """The body that decided or reviewed: a case that has left it stays where it is (rule (b))."""
-    cause: Id
-    """Event id of the decision, the review or the policy."""
 
 
 class RouteCase(_Move):
@@ -176,22 +178,20 @@ class LinkToPolicy(_Move):
     holding: Holding | None
 
 
-class FollowTask(Command):
+class FollowTask(_Caused):
     """Walk, step 32: a task of the linked policy has a date; the case waits for the earliest."""
 
     policy_id: Id
     due: date
     reason: Reason
-    cause: Id
 
 
-class CompleteByPolicy(Command):
+class CompleteByPolicy(_Caused):
     """Row 38b: the linked policy is implemented."""
 
     policy_id: Id
     text: Text
     evidence: tuple[Line, ...]
-    cause: Id
 
 
 class RecordMoveRefused(Command):
@@ -276,6 +276,8 @@ class State:
 
 def decide(state: State, command: Command) -> Sequence[Event]:
     """What a command stores; raises ``Refused`` with the rule that forbids it."""
+    if isinstance(command, _Caused) and command.cause == state.cause:
+        return []
     match command:
         case OpenCase():
             return open_case(state, command)
@@ -326,7 +328,7 @@ def open_case(state: State, command: OpenCase) -> Sequence[Event]:
 
 def leave_unrouted(state: State, command: LeaveUnrouted) -> Sequence[Event]:
     """Row 8: never lost, never routed by default (B4): the triage desk has one working day."""
-    if command.cause == state.cause or (state.asked is not None and command.next_step == "intake"):
+    if state.asked is not None and command.next_step == "intake":
         return []
     if command.next_step == "after_acceptance":
         _still_with(state, command.from_body, "intake")
@@ -343,8 +345,6 @@ def leave_unrouted(state: State, command: LeaveUnrouted) -> Sequence[Event]:
 
 def route_case(state: State, command: RouteCase) -> Sequence[Event]:
     """Row 4: the intake body keeps the case, on its floor or in joint review; any other body needs an edge (I-3)."""
-    if command.cause == state.cause:
-        return []
     _still_with(state, command.from_body, "intake")
     holding = _complete(command, command.holding)
     if holding.body != command.from_body:
@@ -362,8 +362,6 @@ def route_case(state: State, command: RouteCase) -> Sequence[Event]:
 
 def close_refused(state: State, command: CloseRefused) -> Sequence[Event]:
     """Row 5: a refusal at intake ends the case, with its reason (I-8, D9)."""
-    if command.cause == state.cause:
-        return []
     _still_with(state, command.from_body, "intake")
     return [CaseClosed(from_body=command.from_body, outcome="refused", reason=command.reason, cause=command.cause)]
 
@@ -399,8 +397,6 @@ def assign_manually(state: State, command: AssignManually) -> Sequence[Event]:
 
 def take_for_review(state: State, command: TakeForReview) -> Sequence[Event]:
     """Row 11: over the one review edge of that day (I-3)."""
-    if command.cause == state.cause:
-        return []
     _still_with(state, command.from_body, "at_body")
     return [
         CaseRouted(
@@ -415,8 +411,6 @@ def take_for_review(state: State, command: TakeForReview) -> Sequence[Event]:
 
 def resolve_on_site(state: State, command: ResolveOnSite) -> Sequence[Event]:
     """Rows 11a and 11b: nothing left to do ends the case; an owner with a date carries out what was promised."""
-    if command.cause == state.cause:
-        return []
     _still_with(state, command.from_body, "at_body")
     if command.reason is None:
         raise Refused(
@@ -441,8 +435,6 @@ def resolve_on_site(state: State, command: ResolveOnSite) -> Sequence[Event]:
 
 def change_deadline(state: State, command: ChangeDeadline) -> Sequence[Event]:
     """Row 11d: the next date, given by the decision (I-17); a postponement has a reason (I-8)."""
-    if command.cause == state.cause:
-        return []
     holding = _still_with(state, command.from_body, "at_body")
     if command.due is None:
         raise Refused(
@@ -466,8 +458,6 @@ def change_deadline(state: State, command: ChangeDeadline) -> Sequence[Event]:
 
 def resolve_at_review(state: State, command: ResolveAtReview) -> Sequence[Event]:
     """Row 17: the review settles the case; the lead has it now, until a date."""
-    if command.cause == state.cause:
-        return []
     _still_with(state, command.from_body, "in_joint_review")
     _same_round(state, command.round)
     return [
@@ -478,8 +468,6 @@ def resolve_at_review(state: State, command: ResolveAtReview) -> Sequence[Event]
 
 def escalate_case(state: State, command: EscalateCase) -> Sequence[Event]:
     """Rows 18 and 24: edge valid that day (I-3), review concluded (I-4), nothing withheld (I-21), a reason."""
-    if command.cause == state.cause:
-        return []
     _still_with(state, command.from_body, "at_body" if command.round is None else "in_joint_review")
     if command.round is not None:
         _same_round(state, command.round)
@@ -515,8 +503,6 @@ def escalate_case(state: State, command: EscalateCase) -> Sequence[Event]:
 
 def resolve_at_body(state: State, command: ResolveAtBody) -> Sequence[Event]:
     """Row 23: an owner and a date are mandatory (section 6)."""
-    if command.cause == state.cause:
-        return []
     _still_with(state, command.from_body, "at_body")
     if command.owner is None or command.due is None:
         raise Refused(
@@ -532,8 +518,6 @@ def resolve_at_body(state: State, command: ResolveAtBody) -> Sequence[Event]:
 
 def link_to_policy(state: State, command: LinkToPolicy) -> Sequence[Event]:
     """Row 30: only a case that the deciding body still has; its owner carries the policy out until the review date."""
-    if command.cause == state.cause:
-        return []
     _still_with(state, command.from_body, "at_body")
     return [
         CaseLinkedToPolicy(
@@ -548,8 +532,6 @@ def link_to_policy(state: State, command: LinkToPolicy) -> Sequence[Event]:
 
 def follow_task(state: State, command: FollowTask) -> Sequence[Event]:
     """Walk, step 32: the first task's date replaces the review date; of several the earliest stands (I-17)."""
-    if command.cause == state.cause:
-        return []
     holding = _under_policy(state, command.policy_id)
     if holding.clock == TASK_CLOCK and holding.due <= command.due:
         return []
@@ -591,8 +573,6 @@ def complete_implementation(state: State, command: CompleteImplementation) -> Se
 
 def complete_by_policy(state: State, command: CompleteByPolicy) -> Sequence[Event]:
     """Row 38b: the policy is implemented, and so is the case."""
-    if command.cause == state.cause:
-        return []
     holding = _under_policy(state, command.policy_id)
     return [
         ImplementationCompleted(text=command.text, evidence=command.evidence, cause=command.cause),
@@ -718,9 +698,7 @@ def evolve(state: State, event: Event) -> State:
             asked = state.asked
             if asked is None and event.raised_by is not None:
                 asked = _asked(event, event.raised_by)
-            return replace(
-                state, asked=asked, holding=event.holding, next_step=event.next_step, cause=event.cause
-            )
+            return replace(state, asked=asked, holding=event.holding, next_step=event.next_step, cause=event.cause)
         case CaseRouted():
             decided = state.holding is not None and state.holding.state == "at_body"
             return replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date as Day
 
 from pydantic import AwareDatetime, model_validator
 
@@ -20,7 +20,7 @@ class ShiftClockBody(Fact):
     """The business time to reach: an instant, or a day (its ninth hour)."""
 
     to: AwareDatetime | None = None
-    date: date | None = None
+    date: Day | None = None
 
     @model_validator(mode="after")
     def one_of_both(self) -> ShiftClockBody:

@@ -98,9 +98,7 @@ def establish_office(state: State, command: EstablishOffice) -> Sequence[Event]:
     if not command.body_known:
         raise Refused("I-15", "등록되지 않은 기구의 직위입니다.", "The office's body is not established.")
     if command.valid_to is not None and command.valid_to <= command.valid_from:
-        raise Refused(
-            "I-15", "유효기간의 끝은 시작보다 뒤여야 합니다.", "A validity must end after it begins."
-        )
+        raise Refused("I-15", "유효기간의 끝은 시작보다 뒤여야 합니다.", "A validity must end after it begins.")
     return [event]
 
 

@@ -146,9 +146,7 @@ class Placement:
 
     def edges(self, body: str, kind: str) -> tuple[Edge, ...]:
         """The edges of a kind that lead out of a body on the day (I-3)."""
-        return tuple(
-            Edge(edge=edge.edge, to_body=edge.to_body) for edge in self.directory.edges(body, self.day, kind)
-        )
+        return tuple(Edge(edge=edge.edge, to_body=edge.to_body) for edge in self.directory.edges(body, self.day, kind))
 
     def tier(self, body: BodyEstablished | None) -> TierRow | None:
         """The body's tier as the case's rules name it; of a tier that came later, as the rules of the day do."""

@@ -18,6 +18,7 @@ from shared.contracts.codes import BodyKind, DecisionCode, Method, OfficeRole
 from shared.contracts.reference import ClockProfile, DecisionTable, TierRow
 from shared.decider import Refused
 from shared.runtime.declare import Gateway, One, Page, Request, View
+from shared.runtime.directory import DIRECTORY
 
 VIEWS: tuple[View, ...] = (itinerary.VIEW, work_queue.VIEW, lineage.VIEW, why.VIEW)
 
@@ -103,8 +104,8 @@ class EdgeRow(Answer):
     """A way from one body to another that is open on the day."""
 
     edge: str
-    start: str = Field(serialization_alias="from")
-    end: str = Field(serialization_alias="to")
+    start: str = Field(alias="from")
+    end: str = Field(alias="to")
     kind: Literal["review", "escalate"]
     valid_from: date
     source: str
@@ -129,13 +130,12 @@ def day_asked(request: Request) -> date:
     if asked is None:
         return request.today
     try:
-        if len(asked) != len("2023-01-04"):
-            raise ValueError
-        return date.fromisoformat(asked)
+        day = date.fromisoformat(asked)
     except ValueError:
-        raise Refused(
-            "input", "날짜는 2023-01-04와 같이 적어야 합니다.", "A date is written as 2023-01-04.", kind="input"
-        ) from None
+        day = None
+    if day is None or day.isoformat() != asked:
+        raise Refused("input", "날짜는 2023-01-04와 같이 적어야 합니다.", "Write a date as 2023-01-04.", kind="input")
+    return day
 
 
 def regions_of(request: Request, day: date) -> list[RegionRow]:
@@ -301,7 +301,7 @@ def _reference(
         f"/v1/reference/{kind}",
         action="read_reference",
         operation_id=f"list_{kind.replace('-', '_')}",
-        views=(),
+        views=(DIRECTORY,),
         answer=answer,
         query=("on",),
     )(handler)
@@ -314,7 +314,7 @@ def add_reads(gateway: Gateway) -> None:
     work_queue.routes(gateway)
     lineage.routes(gateway)
 
-    @gateway.read("/v1/clock", action="read_clock", operation_id="get_clock", views=(), answer=ClockAnswer)
+    @gateway.read("/v1/clock", action="read_clock", operation_id="get_clock", views=(DIRECTORY,), answer=ClockAnswer)
     def get_clock(request: Request) -> One:
         """The business clock."""
         directory = request.directory

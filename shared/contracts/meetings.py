@@ -10,6 +10,9 @@ from pydantic import Field
 from shared.contracts.codes import DecisionCode, EscalationReason, Method, Stance
 from shared.contracts.envelope import Event, Fact, Id, Label, Line, Reason, Text, register
 
+LATEST = date(2200, 1, 1)
+"""Dates that clients name lie before it, so that reckoning with them never leaves the calendar."""
+
 Advice = Literal["for", "with_conditions", "against", "divided"]
 
 
@@ -35,15 +38,15 @@ class DecisionFields(Fact):
     reason: Reason | None = None
     owner: Id | None = None
     """The department or body that carries it out."""
-    due: date | None = None
+    due: date | None = Field(default=None, lt=LATEST)
     """Date of what is to be done; with ``noted`` and ``postpone_next`` the next date."""
     escalation: EscalationReason | None = None
     convergence: Text | None = None
     """How departments that had disagreed came together (D8)."""
     policy_id: Id | None = None
-    policy_revision: int | None = None
+    policy_revision: int | None = Field(default=None, ge=1, le=1_000_000)
     policy_hash: Line | None = None
-    review_date: date | None = None
+    review_date: date | None = Field(default=None, lt=LATEST)
     sources: tuple[Source, ...] = ()
     emergency_clause: Line | None = None
     departure_reason: Text | None = None

@@ -230,6 +230,15 @@ def _command_docs(route: CommandRoute) -> dict[str, Any]:
             "description": "The same key with the same body gives the first answer again; with another body 422.",
         }
     )
+    parameters.append(
+        {
+            "name": "Maru-Dry-Run",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "enum": ["true"]},
+            "description": "Decide only: the answer tells whether the command would be accepted; nothing is stored.",
+        }
+    )
     if route.if_match:
         parameters.append(
             {

@@ -23,6 +23,21 @@ def derived_id(*parts: str | int) -> str:
     return str(uuid.uuid5(NAMESPACE, "\x1f".join(str(part) for part in parts)))
 
 
+IMPORT_KEY = "import-"
+"""Keys of imported rows begin so: their command ids belong to the office, not to the subject who sends the file."""
+
+
+def client_command_id(service: str, subject: str, office: str | None, key: str) -> str:
+    """The command id of a request: (service, token subject, Idempotency-Key).
+
+    An imported row's id comes from (source, external id) alone, so that a colleague who gives the file again makes no
+    second copy; it is scoped by the office, which both hold.
+    """
+    if key.startswith(IMPORT_KEY) and office is not None:
+        return derived_id(service, office, key)
+    return derived_id(service, subject, key)
+
+
 def content_hash(*parts: Any) -> str:
     """Hash over canonical JSON: what a client asked, before time, ids and facts are added (I-18)."""
     return hashlib.sha256(rfc8785.dumps(parts)).hexdigest()

@@ -152,6 +152,10 @@ class Directory:
             return (region,)
         return tuple(last for next_one in ended.successors for last in self.successors(next_one, day))
 
+    def forebears(self, region: str, day: date) -> tuple[str, ...]:
+        """The region, and those that have become it by ``day``: under what it may stand in older facts (I-16)."""
+        return (region, *(old for old in self._succeeded if old != region and region in self.successors(old, day)))
+
     def megaregion(self, region: str, day: date) -> str | None:
         """The megaregion of a region by the grouping valid on ``day``."""
         for grouping in self._groupings:
@@ -167,6 +171,10 @@ class Directory:
         """The body, where it exists on ``day``."""
         found = self._bodies.get(body)
         return found if found is not None and valid(day, found.valid_from, found.valid_to) else None
+
+    def known_body(self, body: str) -> BodyEstablished | None:
+        """The body whatever the day."""
+        return self._bodies.get(body)
 
     def bodies(self, day: date, kind: BodyKind | None = None) -> list[BodyEstablished]:
         """The bodies of ``day``, of one kind or all."""

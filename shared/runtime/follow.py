@@ -187,14 +187,19 @@ class ReactionFollower:
         self._scanned = 0
         self._held: dict[str, list[Unread]] = {}
         self._gaps: dict[tuple[str, int, int], dict[int, Unread]] = {}
-        self._parked = {row[0] for row in self._log.query("SELECT DISTINCT key FROM inbox WHERE state = 'parked'")}
+        parked = self._log.query("SELECT key, MIN(seq) FROM inbox WHERE state = 'parked' GROUP BY key")
+        self._parked: dict[str, int] = {row[0]: row[1] for row in parked}
         self._replays = self._log.replays()
 
     def step(self) -> bool:
         """Work through up to 200 waiting records; says whether there were any."""
+        if self._log.replays() != self._replays:
+            # Before anything else: a row behind a key that was given back must not be parked behind it.
+            self.reload()
         rows = self._log.inbox("state = 'waiting' AND seq > ? ORDER BY seq LIMIT 200", self._scanned)
         held = [row for waiting in self._held.values() for row in waiting]
-        if not rows and self._log.replays() != self._replays:
+        if not rows and self._gaps and self._log.marks() != self._marks:
+            # Another process has filled the hole.
             self.reload()
             return True
         if not rows and not held:
@@ -240,7 +245,7 @@ class ReactionFollower:
                 following = self._gaps.get(slot, {}).pop(following.position, None)
 
     def _take(self, row: Unread, flight: _Flight, *, advance: bool) -> None:
-        if row.key in self._parked:
+        if row.seq > self._parked.get(row.key, row.seq):
             self._mark(row, flight, "parked", advance, "behind a parked event of the same key")
             return
         if row.key in self._held:
@@ -309,7 +314,7 @@ class ReactionFollower:
             self._park(row, flight, advance, detail)
 
     def _park(self, row: Unread, flight: _Flight, advance: bool, why: str) -> None:
-        self._parked.add(row.key)
+        self._parked[row.key] = min(row.seq, self._parked.get(row.key, row.seq))
         self._since.pop(row.key, None)
         metrics.PARKED.labels(self._service.name, "reactions").inc()
         logger.error("parked", service=self._service.name, type=row.type, position=row.position, cause=why)
@@ -356,6 +361,8 @@ class ViewsFollower:
         self._store = store
         self._progress = progress
         self._generation: dict[str, int] = {}
+        self._ahead = 0
+        """Up to which ``seq`` the inbox is read while a hole holds the scan: other slots must not stop with it."""
         self.on_directory: Callable[[], None] = lambda: None
 
     def step(self) -> bool:
@@ -363,16 +370,18 @@ class ViewsFollower:
         if not self._generation:
             self._read_marks()
         own = self._log.after(self._low(self._service))
-        foreign = self._log.inbox("seq > ? ORDER BY seq LIMIT 500", self._low(INBOX))
+        since = max(self._low(INBOX), self._ahead)
+        foreign = self._log.inbox("seq > ? ORDER BY seq LIMIT 500", since)
+        more, self._ahead = len(foreign) == 500, 0
         if not own and not foreign:
             return False
         try:
             with self._store.write() as db:
-                moved = {view.name: self._fold(db, view, own, foreign, careful=False) for view in self._views}
+                moved = {view.name: self._fold(db, view, own, foreign, since, careful=False) for view in self._views}
         except Exception as error:
             logger.warning("fold failed", service=self._service, error=f"{type(error).__name__}: {error}"[:500])
             with self._store.write() as db:
-                moved = {view.name: self._fold(db, view, own, foreign, careful=True) for view in self._views}
+                moved = {view.name: self._fold(db, view, own, foreign, since, careful=True) for view in self._views}
         advanced = False
         for name, marks in moved.items():
             if marks is not None:
@@ -382,7 +391,8 @@ class ViewsFollower:
             self.on_directory()
         self._progress.moved()
         metrics.VIEW_RECORDS.labels(self._service).inc(len(own) + len(foreign))
-        return advanced
+        self._ahead = foreign[-1].seq if more else 0
+        return advanced or more
 
     def _read_marks(self) -> None:
         with self._store.read() as db:
@@ -398,7 +408,7 @@ class ViewsFollower:
         return min(lows, default=0)
 
     def _fold(
-        self, db: Connection, view: View, own: Sequence[Unread], foreign: Sequence[Unread], *, careful: bool
+        self, db: Connection, view: View, own: Sequence[Unread], foreign: Sequence[Unread], since: int, *, careful: bool
     ) -> Marks | None:
         generation = self._store.pointer(db, view)[0]
         if generation != self._generation[view.name]:
@@ -409,7 +419,7 @@ class ViewsFollower:
                 self.on_directory()
             return None
         marks = self._progress.views[view.name]
-        taken, new = select_rows(view, self._service, marks, own, foreign)
+        taken, new = select_rows(view, self._service, marks, own, foreign, since=since)
         fold_rows(db, self._store, view, generation, taken, careful=careful)
         if new:
             self._store.set_marks(db, view, generation, new)
@@ -417,9 +427,12 @@ class ViewsFollower:
 
 
 def select_rows(
-    view: View, service: str, marks: Marks, own: Sequence[Unread], foreign: Sequence[Unread]
+    view: View, service: str, marks: Marks, own: Sequence[Unread], foreign: Sequence[Unread], *, since: int = 0
 ) -> tuple[list[Unread], Marks]:
-    """The records that a view takes next, and its marks after them; a slot with a hole in its chain stands still."""
+    """The records that a view takes next, and its marks after them; a slot with a hole in its chain stands still.
+
+    ``since`` is the ``seq`` after which ``foreign`` was read, where that lies beyond the view's scan.
+    """
     taken: list[Unread] = []
     new: Marks = {}
     scan = marks.get((service, 0, SCAN), 0)
@@ -429,7 +442,7 @@ def select_rows(
         if service in view.sources:
             taken.extend(mine)
     scan = marks.get((INBOX, 0, SCAN), 0)
-    stopped = False
+    stopped = since > scan
     for row in foreign:
         if row.seq <= scan:
             continue
@@ -449,14 +462,26 @@ def select_rows(
 
 
 def fold_rows(
-    db: Connection, store: ViewStore, view: View, generation: int, rows: Sequence[Unread], *, careful: bool
+    db: Connection,
+    store: ViewStore,
+    view: View,
+    generation: int,
+    rows: Sequence[Unread],
+    *,
+    careful: bool,
+    label: str | None = None,
 ) -> None:
-    """Fold records into one generation; ``careful`` parks what fails, in order of its key, instead of raising."""
+    """Fold records into one generation; ``careful`` parks what fails, in order of its key, instead of raising.
+
+    A type that this release does not know concerns no view of it; a newer version of a known one is parked until an
+    upgrade. ``label`` is the name under which parked records stand (a rebuild's own until it is swapped in).
+    """
     tables = store.tables(view, generation)
-    parked = {row.key for row in db.execute(PARKED.select().where(PARKED.c.view == view.name))} if rows else set()
+    label = label or view.name
+    parked = {row.key for row in db.execute(PARKED.select().where(PARKED.c.view == label))} if rows else set()
     for row in rows:
         if row.key in parked:
-            park_in_view(db, view, row, "behind a parked event of the same key")
+            park_in_view(db, label, row, "behind a parked event of the same key")
             continue
         try:
             if careful:
@@ -464,24 +489,24 @@ def fold_rows(
                     view.fold(db, tables, decode(row))
             else:
                 view.fold(db, tables, decode(row))
-        except UnknownType:
-            continue
         except Exception as error:
+            if isinstance(error, UnknownType) and row.type not in event_types():
+                continue
             if not careful:
                 raise
             parked.add(row.key)
             metrics.PARKED.labels(view.name, "view").inc()
             logger.error("parked", view=view.name, type=row.type, position=row.position, cause=str(error)[:500])
-            park_in_view(db, view, row, f"{type(error).__name__}: {error}"[:500])
+            park_in_view(db, label, row, f"{type(error).__name__}: {error}"[:500])
 
 
-def park_in_view(db: Connection, view: View, row: Unread, why: str) -> None:
+def park_in_view(db: Connection, label: str, row: Unread, why: str) -> None:
     """Note a record that a view could not fold."""
     upsert(
         db,
         PARKED,
         {
-            "view": view.name,
+            "view": label,
             "source": row.source,
             "epoch": row.epoch,
             "position": row.position,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,11 +15,12 @@ from sqlalchemy import Connection
 
 from shared.decider import Decider, Refused
 from shared.runtime import metrics
-from shared.runtime.commands import derived_id, prepare
+from shared.runtime.codec import unseal
+from shared.runtime.commands import derived_id, prepare, seal_decision
 from shared.runtime.declare import Act, Recorded, Service, Tables, View
 from shared.runtime.directory import DIRECTORY, Directory, DirectoryCache
 from shared.runtime.follow import Loop, NeighbourCarrier, Progress, ReactionFollower, ViewsFollower
-from shared.runtime.log import Answer, Batch, EventLog, Lost, Prepared, Write
+from shared.runtime.log import Answer, Batch, EventLog, Loaded, Lost, Write
 from shared.runtime.views import ViewStore
 
 DUE_SECONDS = 0.5
@@ -195,18 +197,29 @@ class Hosted:
                 fired = True
         return fired
 
-    def seed(self, data: Path, at: datetime) -> Iterable[tuple[str, Prepared | None]]:
-        """Load the reference data as acts, idempotently: external ids are command ids. Yields what was done."""
-        if self.service.seed is None:
-            return
-        for external, act in self.service.seed(data, at):
+    def seed(self, data: Path, at: datetime) -> Iterable[tuple[str, bool]]:
+        """Load the reference data as acts, idempotently: external ids are command ids. Yields each and whether new.
+
+        Acts are decided on top of those still under way, so that many share a commit.
+        """
+        ahead: dict[str, Loaded] = {}
+        futures: list[Future[Any]] = []
+        for external, act in [] if self.service.seed is None else self.service.seed(data, at):
             command_id = derived_id("seed", self.name, external)
             if self.log.answered(command_id, command_id) is not None:
-                yield external, None
+                yield external, False
                 continue
-            prepared = prepare(self.log, act, command_id, command_id)
-            self.log.submit(Write((prepared,))).result(timeout=30)
-            yield external, prepared
+            loaded = ahead.get(act.stream) or self.log.load(act.decider, act.id)
+            prepared = seal_decision(self.log, act, loaded, command_id, command_id)
+            state, last_hash = loaded.state, loaded.last_hash
+            for event in prepared.events:
+                envelope, fact = unseal(event.raw)
+                state, last_hash = act.decider.evolve(state, fact), envelope.hash
+            ahead[act.stream] = Loaded(state, loaded.version + len(prepared.events), last_hash, act.command.at, 0)
+            futures.append(self.log.submit(Write((prepared,))))
+            yield external, True
+        for future in futures:
+            future.result(timeout=60)
 
     def is_idle(self, neighbours: Sequence[Hosted]) -> bool:
         """Whether everything stored so far has been carried, answered and folded (parked rows apart)."""

@@ -199,6 +199,7 @@ class MaruRecorder(SQLiteApplicationRecorder):
             "key TEXT NOT NULL, type TEXT NOT NULL, case_id TEXT, state TEXT NOT NULL, error TEXT, "
             "first_seen REAL NOT NULL, raw BLOB NOT NULL, UNIQUE (source, epoch, position))",
             "CREATE INDEX IF NOT EXISTS inbox_waiting ON inbox (seq) WHERE state = 'waiting'",
+            "CREATE INDEX IF NOT EXISTS inbox_owed ON inbox (source, key) WHERE state = 'waiting'",
             "CREATE INDEX IF NOT EXISTS inbox_held ON inbox (state, key) WHERE state IN ('parked', 'unknown')",
             "CREATE INDEX IF NOT EXISTS inbox_case ON inbox (case_id, seq)",
             "CREATE TABLE IF NOT EXISTS mark (source TEXT, epoch INTEGER, slot INTEGER, position INTEGER NOT NULL, "

@@ -35,6 +35,10 @@ class Probe(Collector):
     def __init__(self, read: Callable[[], Iterable[tuple[str, str, dict[str, str], float]]]) -> None:
         self._read = read
 
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing until asked: the tests run several systems in one process, each with a probe of its own."""
+        return ()
+
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """One family a name; rows are (name, help, labels, value)."""
         families: dict[str, GaugeMetricFamily] = {}

@@ -44,42 +44,54 @@ def read_positions(header: str) -> list[Position]:
 def reached(hosted: Hosted, wanted: Position, views: Sequence[View]) -> Callable[[], bool]:
     """A question that becomes true once these views, and the reactions, have come to a position.
 
-    Own: the views have folded it. Foreign: its inbox row exists and no longer waits, then the views have folded it and
-    everything that stood in the own log at that moment (the answers to it included).
+    Own: nothing of its key up to there waits for a reaction of the service itself. Foreign: its inbox row exists and no
+    longer waits (so nothing before it of its key does). Then the views have folded it, and everything that stood in the
+    own log at that moment, the answers to it included.
     """
     names = [(view.name, view.sources) for view in views]
     log = hosted.log
-
-    def own(position: int) -> bool:
-        marks = hosted.progress.views
-        return all(marks.get(name, {}).get((hosted.name, 0, SCAN), 0) >= position for name, _ in names)
-
     if wanted.source == hosted.name:
         if wanted.epoch != log.epoch or wanted.position > max(log.heads().values(), default=0):
             raise bad_request("position", "이 기록에 없는 위치입니다.", "There is no such position in this log.")
-        return lambda: own(wanted.position)
-    if wanted.source not in hosted.service.hears or wanted.position == 0:
+    elif wanted.source not in hosted.service.hears or wanted.position == 0:
         return lambda: True
-    head: list[int] = []
+    heads: list[int] = []
 
-    def foreign() -> bool:
-        if not head:
-            rows = log.query(
-                "SELECT state FROM inbox WHERE source = ? AND epoch = ? AND position = ?",
-                wanted.source,
-                wanted.epoch,
-                wanted.position,
-            )
-            if not rows or rows[0][0] == "waiting":
+    def folded() -> bool:
+        if not heads:
+            if _waits(hosted, wanted):
                 return False
-            head.append(max(log.heads().values(), default=0))
+            heads.append(max(log.heads().values(), default=0))
         slot = (wanted.source, wanted.epoch, wanted.slot)
         for name, sources in names:
-            if wanted.source in sources and hosted.progress.views.get(name, {}).get(slot, 0) < wanted.position:
+            marks = hosted.progress.views.get(name, {})
+            if marks.get((hosted.name, 0, SCAN), 0) < heads[0]:
                 return False
-        return own(head[0])
+            if wanted.source != hosted.name and wanted.source in sources and marks.get(slot, 0) < wanted.position:
+                return False
+        return True
 
-    return foreign
+    return folded
+
+
+def _waits(hosted: Hosted, wanted: Position) -> bool:
+    """Whether the service's reactions still have to answer this position (or, own, what precedes it in its key)."""
+    if wanted.source == hosted.name:
+        found = hosted.log.query(
+            "SELECT 1 FROM inbox WHERE state = 'waiting' AND source = ? AND position <= ? "
+            "AND key = (SELECT key FROM stored_events WHERE position = ?) LIMIT 1",
+            wanted.source,
+            wanted.position,
+            wanted.position,
+        )
+        return bool(found)
+    found = hosted.log.query(
+        "SELECT state FROM inbox WHERE source = ? AND epoch = ? AND position = ?",
+        wanted.source,
+        wanted.epoch,
+        wanted.position,
+    )
+    return not found or found[0][0] == "waiting"
 
 
 def last_of(hosted: Hosted, key: str | None, scan: int) -> Position:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,10 +102,10 @@ class System:
         at = datetime.fromisoformat(self.settings.start)
         new = 0
         for hosted in self.hosted:
-            for external, prepared in hosted.seed(self.settings.reference, at):
-                new += prepared is not None
+            for external, is_new in hosted.seed(self.settings.reference, at):
+                new += is_new
                 if told is not None:
-                    told(f"{hosted.name}: {external}", prepared is not None)
+                    told(f"{hosted.name}: {external}", is_new)
             service = hosted.service
             if service.load_mutable is not None:
                 store = ViewStore(self.folder / service.name / "mutable.db")
@@ -192,8 +192,3 @@ def opened(services: Sequence[Service], settings: Settings) -> Iterator[System]:
             yield system
         finally:
             system.stop()
-
-
-def start_offset(settings: Settings, real_now: datetime) -> timedelta:
-    """How far the business clock of a new folder stands from real time."""
-    return datetime.fromisoformat(settings.start) - real_now

@@ -62,6 +62,7 @@ PARKED = Table(
     Column("key", String, nullable=False),
     Column("error", Text, nullable=False),
 )
+_MASTER = Table("sqlite_master", MetaData(), Column("type", String), Column("name", String))
 SCAN = -1
 
 Marks = dict[tuple[str, int, int], int]
@@ -197,10 +198,15 @@ class ViewStore:
         return generation
 
     def drop_generation(self, view: View, generation: int) -> None:
-        """Remove the tables and marks of a generation that nobody points to."""
+        """Remove the tables and marks of a generation that nobody points to, also one of another version's tables."""
         with self.write() as db:
-            build_tables(view, generation)[1].drop_all(db)
+            tables = select(_MASTER.c.name).where(
+                _MASTER.c.type == "table", _MASTER.c.name.startswith(f"{view.name}_g{generation}_", autoescape=True)
+            )
+            for name in db.execute(tables).scalars().all():
+                db.exec_driver_sql(f'DROP TABLE "{name}"')
             db.execute(delete(MARK).where(MARK.c.view == view.name, MARK.c.generation == generation))
+            db.execute(delete(PARKED).where(PARKED.c.view == f"{view.name}@{generation}"))
 
 
 _POINTER_OF = select(POINTER.c.generation, POINTER.c.version).where(POINTER.c.view == bindparam("name"))

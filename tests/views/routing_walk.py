@@ -1,6 +1,7 @@
 """The walk as its streams, for the tests of routing's views: a county's road from suggestion to adopted policy.
 
-A second case, of another region, is answered by the same policy. Streams are permuted against one another, never inside.
+A second case, of another region, is answered by the same policy. Streams are permuted against one another, never
+inside.
 """
 
 from __future__ import annotations
@@ -490,9 +491,9 @@ def rule_set() -> RuleSetPublished:
                 hit_policy="rule_order",
                 rows=(
                     DecisionRow(
-                        row="above_c", when="cost_band == 'above_c'", gives={"tier": "R4"}, source="rule 5"
+                        row="above_c", when="cost_band == 'above_c'", gives={"move": "escalate"}, source="rule 5"
                     ),
-                    DecisionRow(row="diverging", when="divergence >= 0.5", gives={"tier": "R4"}, source="rule 4"),
+                    DecisionRow(row="diverging", when="divergence >= 0.5", gives={"move": "escalate"}, source="rule 4"),
                 ),
             ),
         ),
@@ -554,9 +555,7 @@ def interleaved(streams: Sequence[Sequence[Recorded]], seed: int) -> list[Record
 def rows(view: View, streams: Sequence[Sequence[Recorded]], seed: int) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table of the view."""
     db, tables = folded(view, streams, seed)
-    return {
-        name: sorted((tuple(row) for row in db.execute(select(table))), key=repr) for name, table in tables.items()
-    }
+    return {name: sorted((tuple(row) for row in db.execute(select(table))), key=repr) for name, table in tables.items()}
 
 
 def days(count: float) -> float:

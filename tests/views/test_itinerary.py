@@ -64,7 +64,7 @@ def test_an_open_holding_is_counted_until_now() -> None:
     assert answer.holdings[-1].until is None
 
 
-@pytest.mark.capability("A4", "B2")
+@pytest.mark.capability("B2")
 def test_B2_each_holding_names_its_matched_rule_rows() -> None:
     answer, _ = itinerary(desk(at(6, 20)), CASE)
 
@@ -89,7 +89,6 @@ def test_a_date_that_has_passed_is_overdue() -> None:
     assert itinerary(desk(at(6, 9)), OTHER)[0].overdue
 
 
-@pytest.mark.capability("A12", "I-16")
 def test_I_16_region_as_raised_and_as_it_is_today() -> None:
     before, _ = itinerary(desk(at(6, 10)), CASE)
     after, _ = itinerary(desk(at(6, 11)), CASE)

@@ -398,7 +398,9 @@ def list_issues(request: Request) -> Page:
     issue, region = made["issue"], made["region"]
 
     def in_regions(regions: Sequence[str]) -> Any:
-        return issue.c.case_id.in_(select(region.c.case_id).where(region.c.region.in_(regions)))
+        # An issue keeps the region it was raised in, and is found under the one that region has become (I-16).
+        known = {old for now in regions for old in request.directory.forebears(now, request.today)}
+        return issue.c.case_id.in_(select(region.c.case_id).where(region.c.region.in_(known)))
 
     query = select(issue).where(issue.c.raised_at.is_not(None))
     allowed = request.regions_allowed()

@@ -196,7 +196,7 @@ class MeetingRow(Fact):
     items: int
 
 
-class Statement(Fact):
+class MemberStatement(Fact):
     """A member's position."""
 
     seat: str
@@ -205,7 +205,7 @@ class Statement(Fact):
     text: str
 
 
-class Deliberation(Fact):
+class ItemDeliberation(Fact):
     """How a deliberation ended."""
 
     advice: str
@@ -214,7 +214,7 @@ class Deliberation(Fact):
     text: str
 
 
-class Decision(Fact):
+class ItemDecision(Fact):
     """What was decided on an item."""
 
     decision: str
@@ -237,12 +237,12 @@ class AgendaItem(Fact):
     policy_id: str | None
     state: str
     state_label: Label
-    statements: tuple[Statement, ...]
-    deliberation: Deliberation | None
-    decision: Decision | None
+    statements: tuple[MemberStatement, ...]
+    deliberation: ItemDeliberation | None
+    decision: ItemDecision | None
 
 
-class Quorum(Fact):
+class MeetingQuorum(Fact):
     """How many attended, how many the charter asks for."""
 
     present: int
@@ -262,7 +262,7 @@ class MeetingFile(Fact):
     charter: CharterRef | None
     present: tuple[str, ...]
     absent: tuple[str, ...]
-    quorum: Quorum | None
+    quorum: MeetingQuorum | None
     """``None`` until attendance reached what the charter asks for."""
     opened_at: str | None
     held_at: str | None
@@ -304,11 +304,11 @@ def meeting_file(db: Connection, made: Tables, meeting_id: str) -> tuple[Meeting
     row = db.execute(select(meetings).where(meetings.c.meeting_id == meeting_id)).one_or_none()
     if row is None or row.body is None:
         return None
-    spoken: dict[int, list[Statement]] = defaultdict(list)
+    spoken: dict[int, list[MemberStatement]] = defaultdict(list)
     for said in db.execute(
         select(statements).where(statements.c.meeting_id == meeting_id).order_by(statements.c.number)
     ):
-        spoken[said.item].append(Statement(seat=said.seat, field=said.field, stance=said.stance, text=said.text))
+        spoken[said.item].append(MemberStatement(seat=said.seat, field=said.field, stance=said.stance, text=said.text))
     agenda = tuple(
         AgendaItem(
             item=item.item,
@@ -318,7 +318,7 @@ def meeting_file(db: Connection, made: Tables, meeting_id: str) -> tuple[Meeting
             state=item.state,
             state_label=ITEM_STATES[item.state],
             statements=tuple(spoken[item.item]),
-            deliberation=None if item.deliberation is None else Deliberation.model_validate(item.deliberation),
+            deliberation=None if item.deliberation is None else ItemDeliberation.model_validate(item.deliberation),
             decision=_decision(item),
         )
         for item in db.execute(select(items).where(items.c.meeting_id == meeting_id).order_by(items.c.item))
@@ -334,7 +334,9 @@ def meeting_file(db: Connection, made: Tables, meeting_id: str) -> tuple[Meeting
         charter=None if row.charter is None else CharterRef.model_validate(row.charter),
         present=tuple(row.present or ()),
         absent=tuple(row.absent or ()),
-        quorum=None if row.quorum_present is None else Quorum(present=row.quorum_present, required=row.quorum_required),
+        quorum=None
+        if row.quorum_present is None
+        else MeetingQuorum(present=row.quorum_present, required=row.quorum_required),
         opened_at=row.opened_at,
         held_at=row.held_at,
         agenda=agenda,
@@ -348,10 +350,10 @@ def with_titles(file: MeetingFile, titles: dict[str, str]) -> MeetingFile:
     return MeetingFile(**{**dict(file), "agenda": agenda})
 
 
-def _decision(item: Any) -> Decision | None:
+def _decision(item: Any) -> ItemDecision | None:
     if item.decision is None:
         return None
-    return Decision(
+    return ItemDecision(
         **item.decision,
         code_label=CODES[item.decision["code"]],
         decision_event=item.decision_event,

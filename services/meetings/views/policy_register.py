@@ -157,7 +157,7 @@ class PolicyRow(Fact):
     adopted_at: str | None
 
 
-class Report(Fact):
+class TaskReport(Fact):
     """What the owner of a task told."""
 
     done: bool
@@ -176,10 +176,10 @@ class TaskRow(Fact):
     regions: tuple[str, ...]
     due: date
     done: bool
-    progress: tuple[Report, ...]
+    progress: tuple[TaskReport, ...]
 
 
-class Adoption(Fact):
+class PolicyAdoption(Fact):
     """On what the adoption rests (I-12)."""
 
     meeting_id: str
@@ -209,7 +209,7 @@ class PolicyFile(Fact):
     plan_item: str | None
     sources: tuple[Source, ...]
     drafted_at: str
-    adoption: Adoption | None
+    adoption: PolicyAdoption | None
     tasks: tuple[TaskRow, ...]
     implemented_at: str | None
     evidence: tuple[str, ...]
@@ -247,10 +247,10 @@ def policy_file(db: Connection, made: Tables, policy_id: str) -> tuple[PolicyFil
     row = db.execute(select(policies).where(policies.c.policy_id == policy_id)).one_or_none()
     if row is None or row.drafted_at is None:
         return None
-    reports: dict[str, list[Report]] = defaultdict(list)
+    reports: dict[str, list[TaskReport]] = defaultdict(list)
     for told in db.execute(select(progress).where(progress.c.policy_id == policy_id).order_by(progress.c.number)):
         reports[told.task].append(
-            Report(
+            TaskReport(
                 done=told.done,
                 text=told.text,
                 evidence=told.evidence,
@@ -260,7 +260,7 @@ def policy_file(db: Connection, made: Tables, policy_id: str) -> tuple[PolicyFil
         )
     adoption = None
     if row.adoption is not None:
-        adoption = Adoption(**row.adoption, adopted_at=row.adopted_at, adopted_by=row.adopted_by)
+        adoption = PolicyAdoption(**row.adoption, adopted_at=row.adopted_at, adopted_by=row.adopted_by)
     file = PolicyFile(
         policy_id=row.policy_id,
         title=row.title,

@@ -135,7 +135,7 @@ WAITING_LIST = View(name="waiting_list", version=1, sources=("routing", "issues"
 # Queries
 
 
-class Placed(Fact):
+class Placement(Fact):
     """On which agenda a waiting case stands."""
 
     meeting_id: str
@@ -154,7 +154,7 @@ class WaitingCase(Fact):
     tier: str | None
     since: str
     due: date
-    placed: Placed | None
+    placed: Placement | None
     """``None`` where it stands on no agenda yet."""
 
 
@@ -199,7 +199,7 @@ def waiting_cases(
     ]
 
 
-def placements(db: Connection, made: Tables, body: str, case_ids: Sequence[str], today: date) -> dict[str, Placed]:
+def placements(db: Connection, made: Tables, body: str, case_ids: Sequence[str], today: date) -> dict[str, Placement]:
     """Of these cases those that stand on an agenda of the body: sitting to come or going on, item not closed.
 
     A sitting that was never opened on its day has lapsed, and so has its agenda. Where a case stands on several
@@ -220,7 +220,7 @@ def placements(db: Connection, made: Tables, body: str, case_ids: Sequence[str],
         )
         .order_by(meetings.c.day.desc(), meetings.c.meeting_id.desc())
     )
-    return {row.case_id: Placed(meeting_id=row.meeting_id, item=row.item, day=row.day) for row in db.execute(query)}
+    return {row.case_id: Placement(meeting_id=row.meeting_id, item=row.item, day=row.day) for row in db.execute(query)}
 
 
 def cases_seen(db: Connection, made: Tables, case_ids: Sequence[str]) -> dict[str, CaseSeen]:

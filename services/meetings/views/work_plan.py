@@ -76,7 +76,7 @@ WORK_PLAN_TREE = View(name="work_plan", version=1, sources=("meetings",), tables
 # Queries
 
 
-class PlanItem(Fact):
+class WorkPlanItem(Fact):
     """An item of the plan with those under it."""
 
     item: str
@@ -85,20 +85,20 @@ class PlanItem(Fact):
     valid_from: date
     valid_to: date | None
     source: str
-    items: tuple[PlanItem, ...]
+    items: tuple[WorkPlanItem, ...]
 
 
-class Plan(Fact):
+class WorkPlanTree(Fact):
     """A year's plan as a tree."""
 
     year: int
     title: Label
     presented_on: date
     source: str
-    items: tuple[PlanItem, ...]
+    items: tuple[WorkPlanItem, ...]
 
 
-def plan_tree(db: Connection, made: Tables, year: int) -> tuple[Plan, int] | None:
+def plan_tree(db: Connection, made: Tables, year: int) -> tuple[WorkPlanTree, int] | None:
     """The plan of a year and its version; ``None`` where there is none."""
     plans, items = made["plans"], made["items"]
     row = db.execute(select(plans).where(plans.c.year == year)).one_or_none()
@@ -107,7 +107,7 @@ def plan_tree(db: Connection, made: Tables, year: int) -> tuple[Plan, int] | Non
     under: dict[str | None, list[Any]] = defaultdict(list)
     for item in db.execute(select(items).where(items.c.year == year).order_by(items.c.number)):
         under[item.parent].append(item)
-    plan = Plan(
+    plan = WorkPlanTree(
         year=row.year,
         title=Label(ko=row.ko, en=row.en),
         presented_on=row.presented_on,
@@ -117,9 +117,9 @@ def plan_tree(db: Connection, made: Tables, year: int) -> tuple[Plan, int] | Non
     return plan, row.version
 
 
-def _branch(under: dict[str | None, list[Any]], parent: str | None) -> tuple[PlanItem, ...]:
+def _branch(under: dict[str | None, list[Any]], parent: str | None) -> tuple[WorkPlanItem, ...]:
     return tuple(
-        PlanItem(
+        WorkPlanItem(
             item=row.item,
             name=Label(ko=row.ko, en=row.en),
             note=row.note,

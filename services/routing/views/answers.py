@@ -20,9 +20,9 @@ from shared.runtime.directory import SEOUL, Directory
 
 
 class Answer(BaseModel):
-    """Base of every answer: frozen, and written out under its wire names."""
+    """Base of every answer: frozen, and written out under its wire names (``from`` is no name in Python)."""
 
-    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True, validate_by_name=True)
 
 
 class Words(Answer):

@@ -241,7 +241,7 @@ class RegionToday(Answer):
     name: Words
 
 
-class RegionAnswer(Answer):
+class RegionThenAndNow(Answer):
     """A region as it stood when the suggestion was raised, and what it is today (I-16)."""
 
     region: str
@@ -267,8 +267,8 @@ class HoldingAnswer(Answer):
     label: Words
     body: NamedId
     office: NamedId
-    since: datetime = Field(serialization_alias="from")
-    until: datetime | None = Field(serialization_alias="to")
+    since: datetime = Field(alias="from")
+    until: datetime | None = Field(alias="to")
     first_due: date
     due: date
     due_changes: list[DueChange]
@@ -287,8 +287,8 @@ class Held(Answer):
     """How long a body held the case in one go: a line of the time ledger."""
 
     body: NamedId
-    since: datetime = Field(serialization_alias="from")
-    until: datetime | None = Field(serialization_alias="to")
+    since: datetime = Field(alias="from")
+    until: datetime | None = Field(alias="to")
     seconds: float
 
 
@@ -325,7 +325,7 @@ class ItineraryAnswer(Answer):
     reason: ReasonAnswer | None
     raised_by: NamedId | None
     nationwide: bool
-    regions: list[RegionAnswer]
+    regions: list[RegionThenAndNow]
     opened_at: datetime
     closed_at: datetime | None
     outcome: str | None
@@ -410,9 +410,9 @@ def _policy(row: Any) -> PolicyAnswer | None:
     )
 
 
-def _region(raised: dict[str, str], directory: Directory, today: date) -> RegionAnswer:
+def _region(raised: dict[str, str], directory: Directory, today: date) -> RegionThenAndNow:
     heirs = (directory.region(heir, today) for heir in directory.successors(raised["region"], today))
-    return RegionAnswer(
+    return RegionThenAndNow(
         region=raised["region"],
         code=raised["code"],
         name=raised["name"],

@@ -329,8 +329,8 @@ class LineageNode(Answer):
 class LineageEdge(Answer):
     """A relation, in the direction in which things went: from the suggestion to what became of it."""
 
-    start: str = Field(serialization_alias="from")
-    end: str = Field(serialization_alias="to")
+    start: str = Field(alias="from")
+    end: str = Field(alias="to")
     relation: str
 
 
@@ -558,8 +558,8 @@ def visible_cases(db: Connection, tables: Tables, cases: Collection[str], see: C
 def hidden(graph: Graph, visible: Collection[str]) -> set[Key]:
     """The nodes that a reader who sees only these cases must not be shown.
 
-    A case's steps go with the case; a policy is seen by whoever has a case that it answers, its tasks with it; a
-    meeting by whoever has something in it. The work plan is open to all.
+    A case's steps go with the case; a policy is seen, once it is adopted, by whoever has a case that it answers, its
+    tasks with it; a meeting by whoever has something in it. The work plan is open to all.
     """
     seen_policies = {
         end[1] for start, _, end in graph.edges if end[0] == "policy" and start[0] == "issue" and start[1] in visible
@@ -572,6 +572,8 @@ def hidden(graph: Graph, visible: Collection[str]) -> set[Key]:
             masked.add(key)
         if node.policy_id is not None and node.policy_id not in seen_policies:
             masked.add(key)
+        if key[0] == "policy" and node.state == "drafted":
+            masked.add(key)
     for key in graph.nodes:
         if key[0] == "meeting":
             others = {start for start, _, end in graph.edges if end == key} - masked
@@ -580,14 +582,15 @@ def hidden(graph: Graph, visible: Collection[str]) -> set[Key]:
     return masked
 
 
-def _opaque(key: Key) -> Key:
-    digest = hashlib.sha256(f"{key[0]}:{key[1]}".encode()).hexdigest()
+def _opaque(key: Key, case_id: str | None) -> Key:
+    """A name that tells nothing: docket numbers could be guessed, so the case's id goes in."""
+    digest = hashlib.sha256(f"{key[0]}:{key[1]}:{case_id}".encode()).hexdigest()
     return ("masked", digest[:24])
 
 
 def told(graph: Graph, masked: Collection[Key], directory: Directory, today: date) -> LineageAnswer:
     """The graph as the reader gets it: names in both languages, masked nodes under opaque ids."""
-    shown = {key: _opaque(key) if key in masked else key for key in graph.nodes}
+    shown = {key: _opaque(key, node.case_id) if key in masked else key for key, node in graph.nodes.items()}
     nodes = [
         LineageNode(kind="masked", id=shown[key][1], label=MASKED)
         if key in masked
@@ -657,7 +660,7 @@ def _root(request: Request) -> Key:
     return (request.path["kind"], request.path["id"])
 
 
-def _resource(request: Request) -> Resource:
+def root_resource(request: Request) -> Resource:
     """The regions of the root's cases; the work plan belongs to everybody."""
     root = _root(request)
     graph = gather(request.db, request.tables(VIEW), root)
@@ -688,7 +691,7 @@ def routes(gateway: Gateway) -> None:
         operation_id="get_lineage",
         views=(VIEW,),
         answer=LineageAnswer,
-        resource=_resource,
+        resource=root_resource,
     )
     def get_lineage(request: Request) -> One:
         """From a suggestion to its policy and tasks, or from a policy back to every suggestion."""

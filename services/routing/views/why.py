@@ -212,7 +212,6 @@ def why(facts: Facts, case_id: str) -> tuple[WhyAnswer, int]:
     version = next((row.began_under for row in rows if row.began_under is not None), None)
     rules = directory.rule_set_version(version) if version is not None else None
     rules = rules or directory.rule_set(today)
-    explained = _explained(rows, rules)
     at = datetime.fromisoformat(last.at)
     here = Here(
         event=last.event,
@@ -235,7 +234,7 @@ def why(facts: Facts, case_id: str) -> tuple[WhyAnswer, int]:
         case_id=case_id,
         here=here,
         not_there=[
-            _not_there(place, last, rows, explained, directory, today)
+            _not_there(place, rows, misses, rules, directory, today)
             for place in places(last, regions, rules, directory, today)
         ],
         refused=[
@@ -282,27 +281,55 @@ def places(
 
 def _not_there(
     place: Place,
-    last: Any,
     moves: Sequence[Any],
-    explained: Sequence[RuleRowExplained],
+    misses: Sequence[Any],
+    rules: RuleSetPublished | None,
     directory: Directory,
     today: date,
 ) -> NotThere:
-    rule, reason = _hindrance(place, last, moves, directory, today)
-    body = place.body
-    leads_there = {value for value in (place.stage, body.body if body is not None else None) if value is not None}
+    rule, reason = _hindrance(place, moves, misses, directory, today)
     return NotThere(
         stage=place.stage,
         label=words(place.tier.label) if place.tier is not None else stage_label(directory, place.stage, None, today),
-        body=named_body(directory, body.body, today) if body is not None else None,
+        body=named_body(directory, place.body.body, today) if place.body is not None else None,
         rule=rule,
         why=reason,
-        rows=[row for row in explained if not row.matched and _gives(row) & leads_there],
+        rows=[] if _was_there(place, moves) else _rows_that_would_lead(place, moves, rules, directory, today),
     )
 
 
-def _hindrance(place: Place, last: Any, moves: Sequence[Any], directory: Directory, today: date) -> tuple[str, Words]:
+def _rows_that_would_lead(
+    place: Place, moves: Sequence[Any], rules: RuleSetPublished | None, directory: Directory, today: date
+) -> list[RuleRowExplained]:
+    """Rows that were looked at on this case's way, did not apply, and would have led to the place.
+
+    A row leads there where it gives the body, its kind or its tier, or the kind of an edge (``review``, ``escalate``)
+    that goes there from the body which had the case when the row was looked at.
+    """
+    found: dict[tuple[str, str], RuleRowExplained] = {}
+    before: str | None = None
+    for move in moves:
+        ways = {place.stage}
+        if place.body is not None:
+            ways |= {place.body.body, place.body.kind}
+            edges = directory.edges(before, today) if before is not None else []
+            ways |= {edge.kind for edge in edges if edge.to_body == place.body.body}
+        for row in _of_row(move, rules):
+            if not row.matched and _gives(row) & ways:
+                found[row.table, row.row] = row
+        before = move.body
+    return list(found.values())
+
+
+def _was_there(place: Place, moves: Sequence[Any]) -> bool:
+    return place.body is not None and any((move.body, move.stage) == (place.body.body, place.stage) for move in moves)
+
+
+def _hindrance(
+    place: Place, moves: Sequence[Any], misses: Sequence[Any], directory: Directory, today: date
+) -> tuple[str, Words]:
     """The first rule that keeps the case from the place, as rule id and sentence."""
+    last = moves[-1]
     there = body_name(directory, place.body.body if place.body is not None else None, today)
     here = body_name(directory, last.body, today)
     if last.state == "closed":
@@ -326,7 +353,7 @@ def _hindrance(place: Place, last: Any, moves: Sequence[Any], directory: Directo
             ko=f"이미 결정된 건이며 {here.ko}에서 이행하고 있습니다.",
             en=f"The case is decided, and {here.en} is carrying it out.",
         )
-    if place.body is not None and any(move.body == place.body.body and move.stage == place.stage for move in moves):
+    if _was_there(place, moves):
         return "I-3", Words(
             ko=f"{there.ko}에서는 이미 다루었고, {here.ko}에서 그곳으로 되돌아가는 경로는 {_on(today).ko} 없습니다.",
             en=f"{there.en} has dealt with it already, and no way led back there from {here.en} {_on(today).en}.",
@@ -336,6 +363,9 @@ def _hindrance(place: Place, last: Any, moves: Sequence[Any], directory: Directo
             ko=f"{_on(today).ko} {here.ko}에서 {there.ko}에 바로 이어지는 경로가 없습니다.",
             en=f"No way leads straight from {here.en} to {there.en} {_on(today).en}.",
         )
+    if misses and misses[-1].version > last.version:
+        # It was to go on, and was kept here: the refusal says why.
+        return misses[-1].rule, Words(ko=misses[-1].ko, en=misses[-1].en)
     if last.state == "in_joint_review":
         return "I-4", Words(
             ko="합동검토가 아직 끝나지 않았습니다. 검토가 끝나야 다음 회의체에 회부할 수 있습니다.",
@@ -379,17 +409,12 @@ def _of_row(move: Any, rules: RuleSetPublished | None) -> list[RuleRowExplained]
     return found
 
 
-def _explained(moves: Sequence[Any], rules: RuleSetPublished | None) -> list[RuleRowExplained]:
-    """What was last said of each row of the rules on this case's way."""
-    latest = {(row.table, row.row): row for move in moves for row in _of_row(move, rules)}
-    return list(latest.values())
-
-
 def _gives(row: RuleRowExplained) -> set[str]:
-    """Bodies and tiers that a row would lead to."""
+    """Where a row leads to: the values that it gives, the names of clocks apart."""
     values: set[str] = set()
-    for value in (row.gives or {}).values():
-        values.update(value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ())
+    for name, value in (row.gives or {}).items():
+        if name != "clock":
+            values.update(value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ())
     return values
 
 

@@ -233,9 +233,10 @@ def page(request: Request) -> Page:
     if request.after is not None:
         due, row_id = request.after
         wanted = wanted.where(or_(work.c.due > due, and_(work.c.due == due, work.c.id > row_id)))
-    found = request.db.execute(wanted.order_by(work.c.due, work.c.id).limit(request.limit)).all()
-    rows = [_answer(row, directory, today) for row in found]
-    return Page(rows, (found[-1].due, found[-1].id) if len(found) == request.limit else None)
+    found = request.db.execute(wanted.order_by(work.c.due, work.c.id).limit(request.limit + 1)).all()
+    shown = found[: request.limit]
+    following = (shown[-1].due, shown[-1].id) if len(found) > request.limit else None
+    return Page([_answer(row, directory, today) for row in shown], following)
 
 
 def _answer(row: Any, directory: Directory, today: date) -> WorkAnswer:

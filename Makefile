@@ -1,0 +1,75 @@
+# Thin over the program: `make run` and `make test` are all that a newcomer needs.
+# Needs make and Python 3.11 or newer; everything else comes from PyPI into .venv, as uv.lock says.
+# args=... is passed on, as in: make run args=--once
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+args ?=
+
+.PHONY: run test check bench generate clean help
+
+help:
+	@echo "make run       set up, start the whole system, walk a case before your eyes  (args=--once: end after the walk)"
+	@echo "make test      the whole test suite                                          (args='-k name': some of it)"
+	@echo "make check     style, types, import contracts, committed files equal generated ones"
+	@echo "make bench     the figures, each beside its limit"
+	@echo "make generate  write contracts/, docs/events.md and docs/capabilities.md anew"
+	@echo "make clean     remove .venv and caches; data folders stay"
+
+run: $(VENV)/.run
+	@$(BIN)/maru up $(args)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(args)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m services.generate --check
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m bench $(args)
+
+generate: $(VENV)/.dev
+	@$(BIN)/python -m services.generate
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set-up. A stamp file says what is installed, so that a warm start costs nothing; a change of the lock installs again.
+
+# Without a writable home uv has nowhere to cache. --inexact: what the other stamp installed stays. The second try is for
+# networks whose certificates only the system knows.
+define sync
+	@[ -w "$${XDG_CACHE_HOME:-$$HOME}" ] || export UV_NO_CACHE=1; \
+	export UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never; \
+	$(BIN)/uv sync --quiet --frozen --inexact $(1) 2>/dev/null || \
+	$(BIN)/uv sync --quiet --frozen --inexact --system-certs $(1)
+endef
+
+$(VENV)/.run: pyproject.toml uv.lock | $(BIN)/uv
+	$(call sync,--no-dev)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml uv.lock | $(BIN)/uv
+	$(call sync)
+	@touch $(VENV)/.run $@
+
+$(BIN)/uv:
+	@echo "Setting up Python packages in $(VENV), once ..." >&2
+	@set -e; if [ ! -x $(BIN)/python ]; then \
+	    found=; \
+	    for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	        if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	    done; \
+	    if [ -z "$$found" ]; then echo "Python 3.11 or newer is needed, and none is on the PATH." >&2; exit 1; fi; \
+	    $$found -m venv --without-pip $(VENV); \
+	fi
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null 2>&1 || { \
+	    echo "This Python has no ensurepip: install your system's package for it (Debian, Ubuntu: python3-venv)." >&2; \
+	    exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
