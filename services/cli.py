@@ -159,15 +159,21 @@ def _banner(system: System, url: str, log_file: Path) -> None:
 
 
 def _seed(system: System, as_json: bool) -> int:
+    changed: list[str] = []
     with _bar("Reference data", as_json) as progress:
         done = 0
 
-        def told(_: str, __: bool) -> None:
+        def told(row: str, what: str) -> None:
             nonlocal done
             done += 1
             progress(done, None)
+            if what == "changed":
+                changed.append(row)
 
-        return prepare_folder(system, told)
+        new = prepare_folder(system, told)
+    for row in changed:
+        errors.print(f"{row} differs from what was loaded: facts stay; add a dated row instead.", markup=False)
+    return new
 
 
 def _import_suggestions(system: System, url: str, as_json: bool) -> Imported:

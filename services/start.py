@@ -12,7 +12,7 @@ from shared.runtime.declare import Act, by_process
 from shared.runtime.system import System
 
 
-def prepare_folder(system: System, told: Callable[[str, bool], None] | None = None) -> int:
+def prepare_folder(system: System, told: Callable[[str, str], None] | None = None) -> int:
     """Load the reference data and set the clock to the folder's start; gives the number of new acts.
 
     Safe to repeat: external ids are command ids, and the first setting of the clock happens once.

@@ -152,6 +152,7 @@ def _raise(state: IssueState, command: RaiseIssue) -> Sequence[Event]:
             "공동 제기 기관은 모두 그날 있던 지방자치단체나 소관부서여야 합니다.",
             "Every co-raiser must be an organisation or a department that existed on that day.",
         )
+    co_raisers = tuple(body for body in dict.fromkeys(command.co_raisers) if body != command.raiser)
     return [
         IssueRaised(
             title=command.title,
@@ -160,7 +161,7 @@ def _raise(state: IssueState, command: RaiseIssue) -> Sequence[Event]:
             # The same region named twice, by code and by name, is one; the order given stands, the first leads.
             regions=tuple(dict.fromkeys(region for region in command.regions_found if region is not None)),
             raised_by=command.raiser,
-            co_raisers=tuple(body for body in dict.fromkeys(command.co_raisers) if body != command.raiser),
+            co_raisers=co_raisers,
             channel=command.channel,
             origin=command.origin or _ORIGIN_OF_KIND.get(command.raiser_kind or "organisation", "local_government"),
             plan_item=command.plan_item,
@@ -168,7 +169,7 @@ def _raise(state: IssueState, command: RaiseIssue) -> Sequence[Event]:
             cost_band=command.cost_band,
             external_id=command.external_id,
         ),
-        ReceiptIssued(docket=command.docket, issued_to=command.raiser),
+        ReceiptIssued(docket=command.docket, issued_to=command.raiser, copies_to=co_raisers),
     ]
 
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 from shared.contracts.envelope import Command, Event, Fact, Id, Label, Line
 from shared.contracts.notifications import (
-    NotificationChannel,
     NotificationDelivered,
     NotificationRead,
     NotificationRequested,
@@ -25,7 +24,7 @@ class RequestAndDeliver(Command):
     about: Id
     about_type: Id
     office: Id
-    channel: NotificationChannel
+    channel: Id
     audience: Literal["raiser", "reviewer", "secretary", "lead"]
     mandatory: bool
     wording: Id

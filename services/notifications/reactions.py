@@ -74,10 +74,7 @@ def _dispatch(heard: Recorded, case_id: str, office: str, audience: Audience, ch
 def _offices(audience: Audience, heard: Recorded, case_id: str, facts: Facts) -> Iterator[str]:
     match audience:
         case "raiser":
-            raisers = raisers_of(facts, case_id)
-            if raisers is None:
-                raise Wait(f"who raised {case_id}")
-            for body in raisers:
+            for body in _raisers(heard, case_id, facts):
                 yield _desk(facts, body)
         case "reviewer":
             assert isinstance(heard.data, DepartmentConsulted | DepartmentReminded)
@@ -88,6 +85,16 @@ def _offices(audience: Audience, heard: Recorded, case_id: str, facts: Facts) ->
             lead = _lead(heard, case_id, facts)
             if lead is not None:
                 yield _desk(facts, lead)
+
+
+def _raisers(heard: Recorded, case_id: str, facts: Facts) -> Sequence[str]:
+    if isinstance(heard.data, ReceiptIssued):
+        # It comes with the issue itself, so it says by itself for whom it is: no table could know them yet.
+        return (heard.data.issued_to, *heard.data.copies_to)
+    raisers = raisers_of(facts, case_id)
+    if raisers is None:
+        raise Wait(f"who raised {case_id}")
+    return raisers
 
 
 def _both_bodies(heard: Recorded, facts: Facts) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date, datetime, time
 
 from services.routing.body import (
@@ -82,7 +83,7 @@ def the_case(request: Request) -> Resource:
 @GATEWAY.command(
     "/v1/cases/{case_id}/assignment",
     action="assign_case",
-    operation_id="assign_case",
+    operation_id="assignCase",
     body=AssignManuallyBody,
     resource=the_case,
     example={
@@ -101,12 +102,11 @@ def assign_case(request: Request, body: AssignManuallyBody) -> Act:
     placement = Placement(directory, rules, request.today)
     named = placement.body(body.body)
     step = _step(state, named)
-    lead, proposed = None, ()
+    lead: str | None = None
+    proposed: tuple[str, ...] = ()
     if step == "in_joint_review":
-        try:
+        with suppress(TableFault):  # the very reason why the case is here, perhaps: the secretary consults freely
             lead, proposed = placement.departments(asked)
-        except TableFault:  # the very reason why the case is here, perhaps: the secretary consults freely
-            lead, proposed = None, ()
     command = AssignManually(
         **request.envelope("T-9"),
         **dict(body),
@@ -130,7 +130,7 @@ def _step(state: State, named: BodyEstablished | None) -> CaseState | None:
 @GATEWAY.command(
     "/v1/cases/{case_id}/implementation-reports",
     action="report_implementation",
-    operation_id="report_implementation",
+    operation_id="reportImplementation",
     body=ReportImplementationBody,
     resource=the_case,
     example={"text": "실시설계를 마치고 보상에 착수함", "evidence": ["설계도서 2024-03"]},
@@ -145,7 +145,7 @@ def report_implementation(request: Request, body: ReportImplementationBody) -> A
 @GATEWAY.command(
     "/v1/cases/{case_id}/completion",
     action="complete_implementation",
-    operation_id="complete_implementation",
+    operation_id="completeImplementation",
     body=CompleteImplementationBody,
     resource=the_case,
     example={"text": "가드레일 설치를 마침", "evidence": ["준공검사 2023-06-30"]},
@@ -170,7 +170,7 @@ def _opened(request: Request) -> State:
 @GATEWAY.command(
     "/v1/clock/shifts",
     action="shift_clock",
-    operation_id="shift_clock",
+    operation_id="shiftClock",
     body=ShiftClockBody,
     if_match=False,
     example={"date": "2023-05-08"},
@@ -201,7 +201,7 @@ _RULE = "reference"
 @GATEWAY.command(
     "/v1/reference/bodies",
     action=_BY_OPERATOR,
-    operation_id="establish_body",
+    operation_id="establishBody",
     body=EstablishBodyBody,
     if_match=False,
 )
@@ -226,7 +226,7 @@ def _ancestors(request: Request, parent: str | None, day: date) -> tuple[str, ..
 @GATEWAY.command(
     "/v1/reference/charters",
     action=_BY_OPERATOR,
-    operation_id="adopt_charter",
+    operation_id="adoptCharter",
     body=AdoptCharterBody,
     if_match=False,
 )
@@ -238,7 +238,7 @@ def adopt_charter(request: Request, body: AdoptCharterBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/members",
     action=_BY_OPERATOR,
-    operation_id="appoint_member",
+    operation_id="appointMember",
     body=AppointMemberBody,
     if_match=False,
 )
@@ -250,7 +250,7 @@ def appoint_member(request: Request, body: AppointMemberBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/departed-members",
     action=_BY_OPERATOR,
-    operation_id="remove_member",
+    operation_id="removeMember",
     body=RemoveMemberBody,
     if_match=False,
 )
@@ -262,7 +262,7 @@ def remove_member(request: Request, body: RemoveMemberBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/edges",
     action=_BY_OPERATOR,
-    operation_id="open_edge",
+    operation_id="openEdge",
     body=OpenEdgeBody,
     if_match=False,
 )
@@ -276,7 +276,7 @@ def open_edge(request: Request, body: OpenEdgeBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/closed-edges",
     action=_BY_OPERATOR,
-    operation_id="close_edge",
+    operation_id="closeEdge",
     body=CloseEdgeBody,
     if_match=False,
 )
@@ -288,7 +288,7 @@ def close_edge(request: Request, body: CloseEdgeBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/offices",
     action=_BY_OPERATOR,
-    operation_id="establish_office",
+    operation_id="establishOffice",
     body=EstablishOfficeBody,
     if_match=False,
 )
@@ -302,7 +302,7 @@ def establish_office(request: Request, body: EstablishOfficeBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/holders",
     action=_BY_OPERATOR,
-    operation_id="appoint_holder",
+    operation_id="appointHolder",
     body=AppointHolderBody,
     if_match=False,
 )
@@ -314,7 +314,7 @@ def appoint_holder(request: Request, body: AppointHolderBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/departed-holders",
     action=_BY_OPERATOR,
-    operation_id="remove_holder",
+    operation_id="removeHolder",
     body=RemoveHolderBody,
     if_match=False,
 )
@@ -326,7 +326,7 @@ def remove_holder(request: Request, body: RemoveHolderBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/regions",
     action=_BY_OPERATOR,
-    operation_id="register_region",
+    operation_id="registerRegion",
     body=RegisterRegionBody,
     if_match=False,
 )
@@ -338,7 +338,7 @@ def register_region(request: Request, body: RegisterRegionBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/region-codes",
     action=_BY_OPERATOR,
-    operation_id="recode_region",
+    operation_id="recodeRegion",
     body=RecodeRegionBody,
     if_match=False,
 )
@@ -350,7 +350,7 @@ def recode_region(request: Request, body: RecodeRegionBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/region-successions",
     action=_BY_OPERATOR,
-    operation_id="succeed_region",
+    operation_id="succeedRegion",
     body=SucceedRegionBody,
     if_match=False,
 )
@@ -362,7 +362,7 @@ def succeed_region(request: Request, body: SucceedRegionBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/groupings",
     action=_BY_OPERATOR,
-    operation_id="publish_grouping",
+    operation_id="publishGrouping",
     body=PublishGroupingBody,
     if_match=False,
 )
@@ -374,7 +374,7 @@ def publish_grouping(request: Request, body: PublishGroupingBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/rule-sets",
     action=_BY_OPERATOR,
-    operation_id="publish_rule_set",
+    operation_id="publishRuleSet",
     body=PublishRuleSetBody,
     if_match=False,
 )
@@ -388,7 +388,7 @@ def publish_rule_set(request: Request, body: PublishRuleSetBody) -> Act:
 @GATEWAY.command(
     "/v1/reference/calendars",
     action=_BY_OPERATOR,
-    operation_id="publish_calendar",
+    operation_id="publishCalendar",
     body=PublishCalendarBody,
     if_match=False,
 )

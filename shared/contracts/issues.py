@@ -66,6 +66,8 @@ class ReceiptIssued(Event):
     type: Literal["ReceiptIssued"] = "ReceiptIssued"
     docket: Line
     issued_to: Id
+    copies_to: tuple[Id, ...] = ()
+    """The co-raisers, who get the receipt too."""
 
 
 class IssueAccepted(Event):

@@ -6,8 +6,6 @@ from typing import Literal
 
 from shared.contracts.envelope import Event, Id, Label, Line, register
 
-NotificationChannel = Literal["inbox"]
-
 
 class NotificationRequested(Event):
     """An office is to be told of an event over a channel; one for each event, office and channel."""
@@ -17,7 +15,7 @@ class NotificationRequested(Event):
     """Event id of what is told."""
     about_type: Id
     office: Id
-    channel: NotificationChannel
+    channel: Id
     audience: Literal["raiser", "reviewer", "secretary", "lead"]
     mandatory: bool
     wording: Id
@@ -32,7 +30,7 @@ class NotificationDelivered(Event):
     type: Literal["NotificationDelivered"] = "NotificationDelivered"
     about: Id
     office: Id
-    channel: NotificationChannel
+    channel: Id
     receipt: Line
 
 

@@ -320,8 +320,9 @@ def _openapi(app: FastAPI, gateways: Gateways) -> dict[str, Any]:
             models += [route.answer for route in hosted.service.gateway.reads]
         for model in models:
             schema = TypeAdapter(model).json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            schemas[model.__name__] = schema
+            for name, found in {**schema.pop("$defs", {}), model.__name__: schema}.items():
+                if schemas.setdefault(name, found) != found:
+                    raise ValueError(f"two different models are called {name} in the OpenAPI document")
         document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"bearer": []}]
         app.openapi_schema = document

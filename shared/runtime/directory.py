@@ -328,6 +328,8 @@ REFERENCE = (
     ClockShifted,
 )
 
+REFERENCE_TYPES = frozenset(str(cls.model_fields["type"].default) for cls in REFERENCE)
+
 
 def _tables(named: Named) -> None:
     named.table(

@@ -22,7 +22,7 @@ from shared.decider import Refused
 from shared.runtime import metrics
 from shared.runtime.commands import derived_id, prepare
 from shared.runtime.declare import Act, Facts, Recorded, Service, View, Wait
-from shared.runtime.directory import DIRECTORY
+from shared.runtime.directory import DIRECTORY, REFERENCE_TYPES
 from shared.runtime.log import (
     EventLog,
     IdReused,
@@ -363,6 +363,7 @@ class ViewsFollower:
         self._generation: dict[str, int] = {}
         self._ahead = 0
         """Up to which ``seq`` the inbox is read while a hole holds the scan: other slots must not stop with it."""
+        self._reference_moved = False
         self.on_directory: Callable[[], None] = lambda: None
 
     def step(self) -> bool:
@@ -387,7 +388,8 @@ class ViewsFollower:
             if marks is not None:
                 advanced = advanced or bool(marks)
                 self._progress.views[name] = {**self._progress.views[name], **marks}
-        if moved.get(DIRECTORY.name):
+        if self._reference_moved:
+            self._reference_moved = False
             self.on_directory()
         self._progress.moved()
         metrics.VIEW_RECORDS.labels(self._service).inc(len(own) + len(foreign))
@@ -415,12 +417,13 @@ class ViewsFollower:
             # Rebuilt and swapped meanwhile: go on from the new generation's marks.
             self._generation[view.name] = generation
             self._progress.views[view.name] = self._store.marks(db, view, generation)
-            if view.name == DIRECTORY.name:
-                self.on_directory()
+            self._reference_moved = self._reference_moved or view.name == DIRECTORY.name
             return None
         marks = self._progress.views[view.name]
         taken, new = select_rows(view, self._service, marks, own, foreign, since=since)
         fold_rows(db, self._store, view, generation, taken, careful=careful)
+        if view.name == DIRECTORY.name and any(row.type in REFERENCE_TYPES for row in taken):
+            self._reference_moved = True
         if new:
             self._store.set_marks(db, view, generation, new)
         return new

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import structlog
 from sqlalchemy import Connection
@@ -16,11 +16,12 @@ from sqlalchemy import Connection
 from shared.decider import Decider, Refused
 from shared.runtime import metrics
 from shared.runtime.codec import unseal
-from shared.runtime.commands import derived_id, prepare, seal_decision
+from shared.runtime.commands import content_hash, derived_id, prepare, seal_decision
 from shared.runtime.declare import Act, Recorded, Service, Tables, View
 from shared.runtime.directory import DIRECTORY, Directory, DirectoryCache
 from shared.runtime.follow import Loop, NeighbourCarrier, Progress, ReactionFollower, ViewsFollower
-from shared.runtime.log import Answer, Batch, EventLog, Loaded, Lost, Write
+from shared.runtime.log import Answer, Batch, EventLog, IdReused, Loaded, Lost, Write
+from shared.runtime.rebuild import build_new_versions
 from shared.runtime.views import ViewStore
 
 DUE_SECONDS = 0.5
@@ -118,7 +119,8 @@ class Hosted:
             snapshot.close()
 
     def start(self, neighbours: Sequence[Hosted]) -> None:
-        """Start carrier, followers and scheduler."""
+        """Build the views whose version is new, then start carrier, followers and scheduler."""
+        build_new_versions(self.log, self.store, self.views)
         heard = [other for other in neighbours if other.name in self.service.hears]
         carrier = NeighbourCarrier(self.log, [other.log for other in heard])
         reactions = ReactionFollower(self.service, self.log, self.reacting)
@@ -197,27 +199,33 @@ class Hosted:
                 fired = True
         return fired
 
-    def seed(self, data: Path, at: datetime) -> Iterable[tuple[str, bool]]:
-        """Load the reference data as acts, idempotently: external ids are command ids. Yields each and whether new.
+    def seed(self, data: Path, at: datetime) -> Iterable[tuple[str, Literal["new", "known", "changed"]]]:
+        """Load the reference data as acts, idempotently: external ids are command ids. Yields each and what it is.
 
+        ``changed`` rows were loaded before with other content: facts are not rewritten, another dated row is needed.
         Acts are decided on top of those still under way, so that many share a commit.
         """
         ahead: dict[str, Loaded] = {}
         futures: list[Future[Any]] = []
         for external, act in [] if self.service.seed is None else self.service.seed(data, at):
             command_id = derived_id("seed", self.name, external)
-            if self.log.answered(command_id, command_id) is not None:
-                yield external, False
+            asked = content_hash(act.stream, act.command.model_dump(mode="json", exclude={"at", "by", "authority"}))
+            try:
+                if self.log.answered(command_id, asked) is not None:
+                    yield external, "known"
+                    continue
+            except IdReused:
+                yield external, "changed"
                 continue
             loaded = ahead.get(act.stream) or self.log.load(act.decider, act.id)
-            prepared = seal_decision(self.log, act, loaded, command_id, command_id)
+            prepared = seal_decision(self.log, act, loaded, command_id, asked)
             state, last_hash = loaded.state, loaded.last_hash
             for event in prepared.events:
                 envelope, fact = unseal(event.raw)
                 state, last_hash = act.decider.evolve(state, fact), envelope.hash
             ahead[act.stream] = Loaded(state, loaded.version + len(prepared.events), last_hash, act.command.at, 0)
             futures.append(self.log.submit(Write((prepared,))))
-            yield external, True
+            yield external, "new"
         for future in futures:
             future.result(timeout=60)
 

@@ -249,8 +249,6 @@ class Gateways:
             headers = {"Maru-Position": str(last_of(hosted, value.key, scan))}
             if isinstance(value, One) and value.version:
                 headers["ETag"] = f'"{value.version}"'
-                if parse_etags(http.headers.get("if-none-match")).contains(str(value.version)):
-                    return Response(status_code=304, headers=headers)
             return Response(_dump(route.answer, value.value), 200, headers, "application/json")
 
     def _page(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, page: Page, scan: int) -> Response:

@@ -97,15 +97,17 @@ class System:
             hosted.start(self.hosted)
         metrics.watch(self._probe)
 
-    def seed(self, told: Callable[[str, bool], None] | None = None) -> int:
-        """Load the reference data and the clock's start; gives the number of new acts. Safe to repeat."""
+    def seed(self, told: Callable[[str, str], None] | None = None) -> int:
+        """Load the reference data; gives the number of new acts. ``told`` hears each row, and new, known or changed."""
         at = datetime.fromisoformat(self.settings.start)
         new = 0
         for hosted in self.hosted:
-            for external, is_new in hosted.seed(self.settings.reference, at):
-                new += is_new
+            for external, what in hosted.seed(self.settings.reference, at):
+                new += what == "new"
+                if what == "changed":
+                    logger.warning("reference row changed after it was loaded", row=external)
                 if told is not None:
-                    told(f"{hosted.name}: {external}", is_new)
+                    told(external, what)
             service = hosted.service
             if service.load_mutable is not None:
                 store = ViewStore(self.folder / service.name / "mutable.db")

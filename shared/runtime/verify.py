@@ -114,7 +114,7 @@ def verify(folder: Path, services: Sequence[Service], told: Told = lambda done, 
     counted = _Counted(told)
     bad: dict[str, Bad] = {}
     for check in (_count, _check_log, _check_inbox):
-        for name in paths:
+        for name, path in paths.items():
             if name in bad:
                 continue
             where = "inbox" if check is _check_inbox else "log"
@@ -123,7 +123,7 @@ def verify(folder: Path, services: Sequence[Service], told: Told = lambda done, 
             except _Broken as broken:
                 bad[name] = Bad(name, where, broken.what, broken.position, broken.stream, broken.version)
             except (sqlite3.Error, OSError) as error:
-                bad[name] = Bad(name, "file", f"{paths[name]} cannot be read: {error}")
+                bad[name] = Bad(name, "file", f"{path} cannot be read: {error}")
     told(counted.done, counted.done)
     found = tuple(bad[name] for name in paths if name in bad)
     return Findings(counted.events, counted.copies, counted.streams, found)
@@ -251,7 +251,7 @@ def _check_inbox(paths: Mapping[str, Path], name: str, counted: _Counted) -> Non
 
 
 def _check_copy(source: sqlite3.Connection | None, name: str, row: list[Any]) -> None:
-    epoch, position, slot, prev, key, type_, case_id, raw = row
+    position, raw = row[1], row[-1]
     if source is None:
         if type(raw) is not bytes or not is_sealed(raw):
             raise _Broken(f"the copy of {name}'s event is not what was sealed", position)

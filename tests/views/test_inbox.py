@@ -72,7 +72,8 @@ def test_N_read_an_office_sees_its_own_notices_the_newest_first() -> None:
     assert ids(desk("forum.secretary")) == []
 
 
-@pytest.mark.capability("G7", "I5")
+@pytest.mark.capability("G7")
+@pytest.mark.capability("I5", part="terms of mark M await a Korean reader")
 def test_N_read_unread_only_in_both_languages() -> None:
     [first, second] = list_notices(desk(query={"unread": "true"})).rows
 

@@ -90,7 +90,7 @@ def test_a_fold_tolerates_a_missing_predecessor() -> None:
 # One issue
 
 
-@pytest.mark.capability("A6", "K1")
+@pytest.mark.capability("A5", "A6")
 def test_T_1_docket_who_raised_and_who_wrote_it_down() -> None:
     answer, version = show_issue(desk(at(5, 8)), CASE)
 
@@ -108,7 +108,7 @@ def test_T_4_T_38_state_follows_acceptance_and_closure() -> None:
     assert (closed.ended_at, version) == (at(12, 21), 4)
 
 
-@pytest.mark.capability("D9", part="outcomes of a review that need it are not available in this issue")
+@pytest.mark.capability("D9")
 def test_T_5_I_8_a_refusal_shows_its_reason() -> None:
     issue = Stream("issues", "Issue", THIRD, THIRD)
     issue.add(at(5, 8), raised_event("국도", "gangwon", "42", "강원도", "org-gangwon-hongcheon"))
@@ -171,7 +171,7 @@ def test_T_16_a_round_shows_departments_opinions_direction_and_conclusion() -> N
     assert (summary.round, summary.departments, summary.answered) == (1, [ROAD, BUDGET], 2)
 
 
-@pytest.mark.capability("D6")
+@pytest.mark.capability("D6", part="the breach is seen in the round; it is no event of its own")
 def test_T_12b_a_round_shows_reminder_and_silence() -> None:
     review = Stream("issues", "JointReview", f"{THIRD}.1", THIRD)
     review.add(at(5, 24), JointReviewOpened(round=1, revision=1, body="planning-group", lead=None, proposed=()))

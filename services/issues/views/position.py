@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, Row, String, select
+from sqlalchemy import Column, Connection, Row, String, select
 
 from shared.contracts.routing import (
     CaseClosed,
@@ -44,7 +44,6 @@ def tables(named: Named) -> None:
         Column("office", String),
         Column("due", String),
         Column("last_event", String),
-        Column("version", Integer),
     )
 
 
@@ -75,12 +74,7 @@ def fold(db: Connection, tables: Tables, heard: Recorded) -> None:
             changed = {"state": "closed", "stage": "R9", "tier": None, "body": None, "office": None, "due": None}
         case _:
             return
-    version = heard.envelope.version
-    upsert(
-        db,
-        tables["position"],
-        {"case_id": heard.aggregate_id, "last_event": heard.type, "version": version, **changed},
-    )
+    upsert(db, tables["position"], {"case_id": heard.aggregate_id, "last_event": heard.type, **changed})
 
 
 POSITION = View(name="position", version=1, sources=("routing",), tables=tables, fold=fold)

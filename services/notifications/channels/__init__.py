@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
 from services.notifications.wording import Words, read_wording
-from shared.contracts.notifications import NotificationChannel
 
 
 @dataclass(frozen=True)
 class Channel:
     """A way to reach an office that delivers within the write: its name, and the receipt it gives for a notice."""
 
-    name: NotificationChannel
+    name: str
     receipt: Callable[[str], str]
 
     def words(self, wording: str) -> Words:
@@ -23,6 +23,7 @@ class Channel:
         return read_wording(self.name, wording)
 
 
+@cache
 def channels() -> tuple[Channel, ...]:
     """The channels of this folder."""
     return tuple(import_module(f"{__name__}.{found.name}").CHANNEL for found in iter_modules(__path__))

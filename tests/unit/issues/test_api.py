@@ -1,4 +1,4 @@
-"""The gateway of issues with the inbox behind it, hosted with routing: facts looked up, offices checked, answers read."""
+"""The gateway of issues with the inbox behind it, beside routing: facts looked up, offices checked, answers read."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def refused(status: int, rule: str) -> Any:
     return pytest.raises(Problem, match=rf"^{status} {rule}: ")
 
 
-@pytest.mark.capability("A1", "A5", "A6", "L1")
+@pytest.mark.capability("A1", "A5", "A6")
 def test_T_1_raised_on_behalf_with_regions_of_the_day_by_code_or_name(maru: Maru) -> None:
     case_id = raised(
         maru,
@@ -119,7 +119,8 @@ def test_T_1_raised_by_the_wrong_office(maru: Maru, office: str, changes: dict[s
         raised(maru, office, **changes)
 
 
-def test_T_4_accepted_by_the_secretary_of_the_intake_body_only(maru: Maru) -> None:
+@pytest.mark.capability("L1")
+def test_T_4_I_18_accepted_by_the_secretary_of_the_intake_body_only(maru: Maru) -> None:
     case_id = raised(maru)
     for office, rule in (("council-busan.secretary", "T-4"), (COUNTY, "I-9")):
         with refused(403, rule):
@@ -127,8 +128,9 @@ def test_T_4_accepted_by_the_secretary_of_the_intake_body_only(maru: Maru) -> No
     with refused(412, "I-18"):
         maru.office(CS).post(f"/v1/issues/{case_id}/acceptance", version=1)
 
-    done = maru.office(CS).post(f"/v1/issues/{case_id}/acceptance", version=2)
+    done = maru.office(CS).post(f"/v1/issues/{case_id}/acceptance", version=2, key="acceptance-1")
 
+    assert maru.office(CS).post(f"/v1/issues/{case_id}/acceptance", version=2, key="acceptance-1") == done
     assert [event["type"] for event in done.events] == ["IssueAccepted"]
     assert maru.office(CS).post(f"/v1/issues/{case_id}/acceptance", version=3).events == ()
 

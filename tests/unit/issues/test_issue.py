@@ -98,13 +98,15 @@ def test_T_1_a_secretary_writes_down_what_organisations_suggest_together() -> No
         co_raiser_kinds=("organisation", "organisation", "organisation"),
     )
 
-    raised, _ = given(ISSUE).when(command).events()
+    raised, receipt = given(ISSUE).when(command).events()
 
     assert isinstance(raised, IssueRaised)
+    assert isinstance(receipt, ReceiptIssued)
     assert (raised.raised_by, raised.co_raisers) == (HONGCHEON, ("org-gyeonggi",))
+    assert (receipt.issued_to, receipt.copies_to) == (HONGCHEON, ("org-gyeonggi",))
 
 
-@pytest.mark.capability("A12", part="no joint council sits in this issue")
+@pytest.mark.capability("A12")
 def test_I_1_several_regions_keep_their_order_and_the_first_leads() -> None:
     command = raising(regions=("41", "gangwon", "강원도"), regions_found=(GYEONGGI, GANGWON, GANGWON))
 
@@ -206,7 +208,7 @@ def test_T_4_an_ended_or_unknown_issue_is_not_accepted(past: tuple[Event, ...]) 
 
 
 @pytest.mark.capability("A10", part="no transfer to another authority in this issue")
-@pytest.mark.capability("D9", part="outcomes of a review that need it are not available in this issue")
+@pytest.mark.capability("D9")
 def test_T_5_I_8_refuse_issue_with_reason_on_the_secretary_s_draft() -> None:
     given(ISSUE, *RAISED).when(refusing()).then(REFUSED_FACT)
 

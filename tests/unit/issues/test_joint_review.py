@@ -175,7 +175,7 @@ def test_I_7_a_department_is_asked_again_on_a_newer_revision() -> None:
 # RemindDepartment
 
 
-@pytest.mark.capability("D6")
+@pytest.mark.capability("D6", part="the breach is seen in the round; it is no event of its own")
 def test_T_12a_remind_department_after_its_date() -> None:
     given(JOINT_REVIEW, *LEAD_CONSULTED).when(reminding(6, 13)).then(REMINDED_FACT)
 
@@ -196,7 +196,7 @@ def test_T_12a_reminded_once_only() -> None:
 # RecordNotGiven
 
 
-@pytest.mark.capability("D6")
+@pytest.mark.capability("D6", part="the breach is seen in the round; it is no event of its own")
 def test_T_12b_silence_on_record_after_the_second_date() -> None:
     given(JOINT_REVIEW, *REMINDED).when(giving_up(6, 17)).then(NOT_GIVEN_FACT)
 
@@ -295,7 +295,7 @@ def test_T_16_departments_that_disagree_need_coordination() -> None:
     assert (reviewed.outcome, reviewed.divergence, reviewed.direction) == ("needs_coordination", 1.0, None)
 
 
-@pytest.mark.capability("D6")
+@pytest.mark.capability("D6", part="the breach is seen in the round; it is no event of its own")
 def test_I_5_every_department_answered_or_not_given() -> None:
     given(JOINT_REVIEW, *LEAD_ANSWERED, DIRECTION_FACT).when(concluding()).refused("I-5")
 

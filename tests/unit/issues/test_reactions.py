@@ -114,7 +114,7 @@ def test_T_12a_the_clock_reminds_when_the_date_has_passed() -> None:
     assert row.act.command.by.office == "process"
 
 
-@pytest.mark.capability("D6")
+@pytest.mark.capability("D6", part="the breach is seen in the round; it is no event of its own")
 def test_T_12b_the_clock_records_silence_when_the_second_date_has_passed() -> None:
     assert due(here(at(6, 16, 23), round_of(REMINDED))) == []
 

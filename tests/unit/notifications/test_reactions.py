@@ -93,15 +93,13 @@ def test_N_1_the_raiser_is_told_at_every_stage(kind: type[Any], number: int) -> 
 
 
 def test_N_1_co_raisers_too() -> None:
-    streams = walk()
-    raised = cast(IssueRaised, streams[0][0].data).model_copy(update={"co_raisers": ("org-gyeonggi",)})
     issue = Stream("issues", "Issue", CASE, CASE)
-    issue.add(at(5, 8), raised)
+    issue.add(at(5, 8), heard(IssueRaised).data.model_copy(update={"co_raisers": ("org-gyeonggi",)}))
+    issue.add(at(5, 8), ReceiptIssued(docket="1", issued_to="org-gangwon-hongcheon", copies_to=("org-gyeonggi",)))
+    both = {COUNTY: "raiser", "org-gyeonggi.officer": "raiser"}
 
-    assert told(tell(heard(ReceiptIssued), here([issue.events]))) == {
-        COUNTY: "raiser",
-        "org-gyeonggi.officer": "raiser",
-    }
+    assert told(tell(heard(CaseLinkedToPolicy), here([issue.events]))) == both
+    assert told(tell(issue.events[1], here([]))) == both
 
 
 def test_N_1_waits_until_it_knows_who_raised() -> None:

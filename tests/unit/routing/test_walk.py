@@ -35,7 +35,7 @@ from tests.unit.routing.world import (
 )
 
 
-@pytest.mark.capability("C1", "C3", "B2", "D5")
+@pytest.mark.capability("C1", "C3", "B2")
 def test_the_straight_path() -> None:
     world = World()
 
