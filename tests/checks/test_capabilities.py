@@ -11,25 +11,8 @@ from services.capabilities import read_proofs, read_rows, state, states
 from shared.runtime.settings import ROOT
 
 PROVEN = [
-    "A1",
-    "A5",
-    "A6",
-    "A12",
-    "B2",
-    "B4",
-    "C1",
-    "C3",
-    "C6",
-    "D1",
-    "D2",
-    "D3",
-    "D9",
-    "E8",
-    "G1",
-    "G7",
-    "J3",
-    "K1",
-    "L1",
+    *("A1", "A5", "A6", "A12", "B2", "B4", "C1", "C3", "C6", "D1"),
+    *("D2", "D3", "D9", "E8", "G1", "G7", "J3", "K1", "L1"),
 ]
 IN_PART = ["A4", "A10", "B1", "C2", "C5", "E6", "E10", "G2", "G3", "J2", "K2", "L6"]
 
