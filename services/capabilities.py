@@ -66,14 +66,21 @@ def read_proofs(root: Path) -> list[Proof]:
     for path in sorted((root / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         file = path.relative_to(root).as_posix()
+        # A marker may have a name (K2 = pytest.mark.capability(...)); pytestmark is the one for every test of a file.
+        named = {
+            target.id: part.value
+            for part in tree.body
+            if isinstance(part, ast.Assign)
+            for target in part.targets
+            if isinstance(target, ast.Name)
+        }
+        if "pytestmark" in named:
+            found += _proofs(named["pytestmark"], file, "every test")
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 for decorator in node.decorator_list:
-                    found += _proofs(decorator, file, node.name)
-            elif isinstance(node, ast.Assign) and any(
-                isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets
-            ):
-                found += _proofs(node.value, file, "every test")
+                    marker = named.get(decorator.id, decorator) if isinstance(decorator, ast.Name) else decorator
+                    found += _proofs(marker, file, node.name)
     return found
 
 

@@ -29,9 +29,33 @@ def slot_of(key: str) -> int:
     return zlib.crc32(key.encode()) % SLOTS
 
 
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """RFC 8785 canonical JSON.
+
+    For text, whole numbers, truth values and plain keys the standard library's writer gives the same bytes eight times
+    as fast (a property test compares them); fractions, whose form differs, and everything odd go to the library.
+    """
+    if _is_plain(document):
+        return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return rfc8785.dumps(document)
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return bool(-(2**53) < value < 2**53)
+    if kind is dict:
+        return all(type(key) is str and key.isascii() and _is_plain(item) for key, item in value.items())
+    if kind is list or kind is tuple:
+        return all(map(_is_plain, value))
+    return False
+
+
 def seal(document: Mapping[str, Any]) -> tuple[bytes, str]:
     """Canonical bytes with their hash, and the hash, for an envelope with payload and ``prev_hash`` but no ``hash``."""
-    body = rfc8785.dumps(document)
+    body = canonical(document)
     digest = hashlib.sha256(body).hexdigest()
     return body[:-1] + b',"hash":"' + digest.encode() + b'"}', digest
 

@@ -142,8 +142,18 @@ class Directory:
 
     def regions(self, day: date) -> list[Region]:
         """Every region of ``day``, in the order of their codes."""
-        found = [self.region(region, day) for region in self._regions]
-        return sorted((region for region in found if region is not None), key=lambda region: region.codes.mois)
+        if day not in self._regions_cache:
+            if len(self._regions_cache) > 200:
+                self._regions_cache.clear()
+            found = [self.region(region, day) for region in self._regions]
+            self._regions_cache[day] = sorted(
+                (region for region in found if region is not None), key=lambda region: region.codes.mois
+            )
+        return self._regions_cache[day]
+
+    @cached_property
+    def _regions_cache(self) -> dict[date, list[Region]]:
+        return {}
 
     def successors(self, region: str, day: date) -> tuple[str, ...]:
         """The regions that ``region`` has become by ``day``; itself while it exists."""
@@ -178,11 +188,20 @@ class Directory:
 
     def bodies(self, day: date, kind: BodyKind | None = None) -> list[BodyEstablished]:
         """The bodies of ``day``, of one kind or all."""
-        return [
-            body
-            for body in self._bodies.values()
-            if valid(day, body.valid_from, body.valid_to) and (kind is None or body.kind == kind)
-        ]
+        key = (day, kind)
+        if key not in self._bodies_cache:
+            if len(self._bodies_cache) > 200:
+                self._bodies_cache.clear()
+            self._bodies_cache[key] = [
+                body
+                for body in self._bodies.values()
+                if valid(day, body.valid_from, body.valid_to) and (kind is None or body.kind == kind)
+            ]
+        return self._bodies_cache[key]
+
+    @cached_property
+    def _bodies_cache(self) -> dict[tuple[date, BodyKind | None], list[BodyEstablished]]:
+        return {}
 
     def councils_of(self, region: str, day: date) -> list[BodyEstablished]:
         """The councils whose regions include ``region`` (rule 1)."""

@@ -19,7 +19,7 @@ from shared.runtime.codec import unseal
 from shared.runtime.commands import content_hash, derived_id, prepare, seal_decision
 from shared.runtime.declare import Act, Recorded, Service, Tables, View
 from shared.runtime.directory import DIRECTORY, Directory, DirectoryCache
-from shared.runtime.follow import Loop, NeighbourCarrier, Progress, ReactionFollower, ViewsFollower
+from shared.runtime.follow import Loop, NeighbourCarrier, Pressure, Progress, ReactionFollower, ViewsFollower
 from shared.runtime.log import Answer, Batch, EventLog, IdReused, Loaded, Lost, Write
 from shared.runtime.rebuild import build_new_versions
 from shared.runtime.views import ViewStore
@@ -79,8 +79,9 @@ class Snapshot:
 class Hosted:
     """A service with its log, views and loops in this process."""
 
-    def __init__(self, service: Service, folder: Path) -> None:
+    def __init__(self, service: Service, folder: Path, pressure: Pressure | None = None) -> None:
         """Open the service's files, which ``migrate`` has made. Raises ``OtherVersion``."""
+        self.pressure = pressure or Pressure()
         self.service = service
         self.name = service.name
         self.views: tuple[View, ...] = (DIRECTORY, *service.views)
@@ -124,9 +125,9 @@ class Hosted:
         heard = [other for other in neighbours if other.name in self.service.hears]
         carrier = NeighbourCarrier(self.log, [other.log for other in heard])
         reactions = ReactionFollower(self.service, self.log, self.reacting)
-        carry = Loop(f"{self.name}-carrier", carrier.step)
-        react = Loop(f"{self.name}-reactions", reactions.step)
-        view = Loop(f"{self.name}-views", self.views_follower.step)
+        carry = Loop(f"{self.name}-carrier", carrier.step, pressure=self.pressure)
+        react = Loop(f"{self.name}-reactions", reactions.step, pressure=self.pressure)
+        view = Loop(f"{self.name}-views", self.views_follower.step, pressure=self.pressure)
         self.loops = [carry, react, view]
         if self.service.due is not None:
             self.loops.append(Loop(f"{self.name}-due", self.fire_due, DUE_SECONDS))

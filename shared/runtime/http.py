@@ -6,16 +6,17 @@ Handlers touch the stores and so run in threads; waiting (for a position, for th
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 import uuid_utils
 from fastapi import FastAPI
-from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
@@ -26,13 +27,14 @@ from shared.contracts.envelope import Actor, Authority
 from shared.decider import Refused
 from shared.runtime import metrics, strict_json
 from shared.runtime.access import PolicyTable, Unauthenticated, Verifier, act_as
-from shared.runtime.commands import IMPORT_KEY, client_command_id, content_hash, prepare
+from shared.runtime.commands import IMPORT_KEY, client_command_id, content_hash, seal_decision
 from shared.runtime.cursors import Cursors
 from shared.runtime.declare import Act, CommandRoute, One, Page, ReadRoute
-from shared.runtime.hosted import TRIES, Hosted, Snapshot
-from shared.runtime.log import Answer, IdReused, Lost, Unavailable, Write
+from shared.runtime.hosted import Hosted, Snapshot
+from shared.runtime.log import Answer, IdReused, Unavailable, Write
 from shared.runtime.positions import Position, last_of, reached, read_positions
 from shared.runtime.problems import Stop, bad_request, not_authenticated, unavailable
+from shared.runtime.workers import Call, Workers
 
 _KEY = re.compile(r"^[!-~]{8,128}$")
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,119}$")
@@ -107,6 +109,8 @@ class Gateways:
         self.cursors = cursors
         self.development = development
         self.wait_seconds = wait_seconds
+        self.commands = Workers("commands", 2)
+        self.reads = Workers("reads", 2)
         for one in hosted:
             routes: list[CommandRoute | ReadRoute] = [*one.service.gateway.commands, *one.service.gateway.reads]
             for route in routes:
@@ -126,6 +130,8 @@ class Gateways:
             response = Stop.refused(refusal).response()
         except Unauthenticated:
             response = not_authenticated().response()
+        except IdReused:
+            response = _id_reused().response()
         except Unavailable:
             response = unavailable().response()
         metrics.REQUESTS.labels(route.operation_id, response.status_code).observe(time.perf_counter() - started)
@@ -150,58 +156,13 @@ class Gateways:
         canonical = body.model_dump(mode="json", exclude_unset=True)
         asked = content_hash(route.operation_id, http.url.path, if_match, canonical)
         await self._await_positions(hosted, http, hosted.views)
-        earlier: Asked | None = None
-        for _ in range(TRIES):
-            facts = await run_in_threadpool(
-                self._decide, hosted, route, http, subject, body, command_id, asked, if_match, earlier
-            )
-            if isinstance(facts, Answer):
-                return _answer(facts, None)
-            earlier, act, prepared = facts
-            if earlier.dry_run:
-                return Response(b'{"dry_run":true}', 200, media_type="application/json")
-            try:
-                answers = await asyncio.wrap_future(hosted.log.submit(Write((prepared,))))
-            except IdReused:
-                raise _id_reused() from None
-            except Lost:
-                continue
-            metrics.COMMANDS.labels(hosted.name, route.operation_id, "accepted").inc()
-            return _answer(answers[0], act.location)
-        raise unavailable()
-
-    def _decide(
-        self,
-        hosted: Hosted,
-        route: CommandRoute,
-        http: HttpRequest,
-        subject: str,
-        body: Any,
-        command_id: str,
-        asked: str,
-        if_match: str | None,
-        earlier: Asked | None,
-    ) -> Any:
-        if http.headers.get("idempotency-key", "").startswith(IMPORT_KEY):
-            # These ids are the office's: nobody else may learn what they were answered.
-            with Asked(self, hosted, subject, http, route.action):
-                pass
+        job = CommandJob(self, hosted, route, http, subject, body, command_id, asked)
+        hosted.pressure.commands += 1
         try:
-            known = hosted.log.answered(command_id, asked)
-        except IdReused:
-            raise _id_reused() from None
-        if known is not None:
-            metrics.COMMANDS.labels(hosted.name, route.operation_id, "repeated").inc()
-            return known
-        with Asked(self, hosted, subject, http, route.action) as request:
-            request.again(earlier)
-            request.body = body
-            resource = route.resource(request)
-            self.policy.authorise(request.directory, request.today, request.actor, route.action, resource)
-            act: Act = route.handler(request, body)
-            if route.if_match:
-                _check_if_match(if_match, hosted.log.load(act.decider, act.id).version)
-            return request, act, prepare(hosted.log, act, command_id, asked, status=route.status)
+            response: Response = await self.commands.run(job)
+        finally:
+            hosted.pressure.commands -= 1
+        return response
 
     # Reads
 
@@ -212,7 +173,7 @@ class Gateways:
             subject = self.verifier.subject(http.headers.get("authorization"))
             _check_path(http)
             await self._await_positions(hosted, http, route.views)
-            response = await run_in_threadpool(self._read, hosted, route, http, subject)
+            response: Response = await self.reads.run(Call(partial(self._read, hosted, route, http, subject)))
         except Stop as stop:
             response = stop.response()
         except Refused as refusal:
@@ -284,6 +245,57 @@ class Gateways:
                 "The position asked for is not reached yet: try again shortly.",
                 headers={"Retry-After": "1"},
             )
+
+
+@dataclass
+class CommandJob:
+    """A command on its way: decided in ``begin``, answered in ``end`` once it is stored; decided again if it lost."""
+
+    web: Gateways
+    hosted: Hosted
+    route: CommandRoute
+    http: HttpRequest
+    subject: str
+    body: Any
+    command_id: str
+    asked: str
+    request: Asked | None = None
+    location: str | None = None
+
+    def begin(self) -> Response | Future[Any]:
+        """The stored answer of a repeat, or the future of the append. Raises ``Stop`` and ``Refused``."""
+        hosted, route, headers = self.hosted, self.route, self.http.headers
+        if headers.get("idempotency-key", "").startswith(IMPORT_KEY):
+            # These ids are the office's: nobody else may learn what they were answered.
+            with Asked(self.web, hosted, self.subject, self.http, route.action):
+                pass
+        try:
+            known = hosted.log.answered(self.command_id, self.asked)
+        except IdReused:
+            raise _id_reused() from None
+        if known is not None:
+            metrics.COMMANDS.labels(hosted.name, route.operation_id, "repeated").inc()
+            return _answer(known, None)
+        with Asked(self.web, hosted, self.subject, self.http, route.action) as request:
+            request.again(self.request)
+            self.request = request
+            request.body = self.body
+            resource = route.resource(request)
+            self.web.policy.authorise(request.directory, request.today, request.actor, route.action, resource)
+            act: Act = route.handler(request, self.body)
+            loaded = hosted.log.load(act.decider, act.id)
+            if route.if_match:
+                _check_if_match(headers.get("if-match"), loaded.version)
+            self.location = act.location
+            prepared = seal_decision(hosted.log, act, loaded, self.command_id, self.asked, status=route.status)
+        if request.dry_run:
+            return Response(b'{"dry_run":true}', 200, media_type="application/json")
+        return hosted.log.submit(Write((prepared,)))
+
+    def end(self, stored: tuple[Answer, ...]) -> Response:
+        """The answer of what was stored."""
+        metrics.COMMANDS.labels(self.hosted.name, self.route.operation_id, "accepted").inc()
+        return _answer(stored[0], self.location)
 
 
 def _answer(answer: Answer, location: str | None) -> Response:

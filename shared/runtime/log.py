@@ -30,6 +30,8 @@ from shared.runtime.declare import Recorded
 
 SCHEMA = "1"
 """Version of the tables of ``log.db``; another one refuses to open."""
+PARKED_ROWS = "state IN ('parked', 'unknown') AND state = 'parked'"
+"""Which inbox rows are parked, said so that the partial index serves it: else the whole inbox is read."""
 BATCH = 256
 """Jobs in one transaction at most: bounds the wait of the last one."""
 
@@ -255,8 +257,10 @@ class Batch:
     def settle(self, mark: Mark) -> None:
         """Compare and set an inbox row and its slot's mark. Raises ``Lost`` when either has moved."""
         moved = self.cursor.execute(
-            "UPDATE inbox SET state = ?, error = ? WHERE source = ? AND epoch = ? AND position = ? "
-            "AND state = 'waiting'",
+            "UPDATE inbox SET state = ?1, error = ?2 WHERE source = ?3 AND epoch = ?4 AND position = ?5 "  # noqa: S608
+            # Another process may have parked an earlier row of this key that we have never seen.
+            f"AND state = 'waiting' AND (?1 = 'parked' OR NOT EXISTS (SELECT 1 FROM inbox AS held WHERE {PARKED_ROWS} "
+            "AND held.key = inbox.key AND held.seq < inbox.seq))",
             (mark.state, mark.error, mark.source, mark.epoch, mark.position),
         ).rowcount
         if moved != 1:
@@ -385,6 +389,8 @@ class EventLog:
         self._jobs: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
         self._cache: OrderedDict[str, Loaded] = OrderedDict()
         self._cache_lock = threading.Lock()
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
         self._docket: dict[str, tuple[int, int]] = {}
         self._docket_lock = threading.Lock()
         self._closing = False
@@ -415,6 +421,8 @@ class EventLog:
         self._jobs.put(None)
         self._writer.join(timeout=10)
         self._datastore.close()
+        for connection in self._readers:
+            connection.close()
 
     # Writing
 
@@ -480,6 +488,17 @@ class EventLog:
 
     # Reading
 
+    def _reader(self) -> sqlite3.Cursor:
+        """A cursor of this thread's own read connection: one statement is one snapshot, without begin and rollback."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self.path.as_uri() + "?mode=ro", uri=True, timeout=10, check_same_thread=False)
+            connection.isolation_level = None
+            self._local.connection = connection
+            with self._cache_lock:
+                self._readers.append(connection)
+        return connection.cursor()
+
     def read_answer(self, cursor: Any, command_id: str) -> tuple[str, Answer] | None:
         """Content hash and stored answer of a command id."""
         cursor.execute(
@@ -490,8 +509,7 @@ class EventLog:
 
     def answered(self, command_id: str, content_hash: str) -> Answer | None:
         """The stored answer of a command, if it was accepted before. Raises ``IdReused`` for other content."""
-        with self._datastore.transaction(commit=False) as cursor:
-            found = self.read_answer(cursor, command_id)
+        found = self.read_answer(self._reader(), command_id)
         if found is None:
             return None
         if found[0] != content_hash:
@@ -525,16 +543,15 @@ class EventLog:
 
     def select(self, where: str, *parameters: Any) -> list[Unread]:
         """Stored events by a condition on the table's columns."""
-        with self._datastore.transaction(commit=False) as cursor:
-            cursor.execute(
-                "SELECT epoch, position, slot, prev, key, topic, case_id, state "  # noqa: S608 - own conditions only
-                f"FROM stored_events WHERE {where}",
-                parameters,
-            )
-            return [
-                Unread(self.service, r[0], r[1], r[2], r[3], r[4], r[5].rpartition(".v")[0], r[6], r[7])
-                for r in cursor.fetchall()
-            ]
+        rows = self._reader().execute(
+            "SELECT epoch, position, slot, prev, key, topic, case_id, state "  # noqa: S608 - own conditions only
+            f"FROM stored_events WHERE {where}",
+            parameters,
+        )
+        return [
+            Unread(self.service, r[0], r[1], r[2], r[3], r[4], r[5].rpartition(".v")[0], r[6], r[7])
+            for r in rows.fetchall()
+        ]
 
     def after(self, position: int, limit: int = 500) -> list[Unread]:
         """Events in the log's order after a position."""
@@ -542,19 +559,16 @@ class EventLog:
 
     def inbox(self, where: str, *parameters: Any) -> list[Unread]:
         """Inbox rows by a condition on the table's columns."""
-        with self._datastore.transaction(commit=False) as cursor:
-            cursor.execute(
-                "SELECT source, epoch, position, slot, prev, key, type, case_id, raw, seq, state, first_seen "  # noqa: S608
-                f"FROM inbox WHERE {where}",
-                parameters,
-            )
-            return [Unread(*row) for row in cursor.fetchall()]
+        rows = self._reader().execute(
+            "SELECT source, epoch, position, slot, prev, key, type, case_id, raw, seq, state, first_seen "  # noqa: S608
+            f"FROM inbox WHERE {where}",
+            parameters,
+        )
+        return [Unread(*row) for row in rows.fetchall()]
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of any read-only statement on the log's file."""
-        with self._datastore.transaction(commit=False) as cursor:
-            cursor.execute(statement, parameters)
-            return [tuple(row) for row in cursor.fetchall()]
+        return [tuple(row) for row in self._reader().execute(statement, parameters).fetchall()]
 
     def heads(self) -> dict[int, int]:
         """The last position in each slot."""

@@ -10,9 +10,8 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import and_, delete, select
 
@@ -25,84 +24,80 @@ from shared.runtime.views import PARKED, ViewStore
 REACTIONS = "reactions"
 
 
-@dataclass(frozen=True)
-class Parked:
-    """A record that waits for an operator. ``where`` is ``reactions`` or a view's name, ``state`` parked or unknown."""
+class Replayed(NamedTuple):
+    """How many records were given back, and how many of a view's are parked again at once.
 
-    service: str
-    where: str
-    state: str
-    source: str
-    epoch: int
-    position: int
-    key: str
-    type: str
-    cause: str
+    What becomes of a reaction's shows when its follower has taken it.
+    """
+
+    given_back: int
+    still_parked: int
 
 
-@dataclass(frozen=True)
-class Replayed:
-    """What was given back: records that wait for their reaction, records folded, and those parked again at once."""
+def listed(folder: Path, services: Sequence[Service]) -> list[dict[str, Any]]:
+    """Every parked or unknown record of these services, in the order in which they will be given back.
 
-    reactions: int
-    folded: int
-    parked_again: int
-
-
-def parked(folder: Path, services: Sequence[Service]) -> list[Parked]:
-    """Every parked or unknown record of these services, in the order in which they will be given back."""
+    ``where`` is ``reactions`` or a view's name, ``state`` parked or unknown; ``id`` is what ``shown`` goes by.
+    """
     found = []
     for service in services:
         with closing(_open(folder, service)) as db:
             found += [
-                Parked(service.name, REACTIONS, *row)
+                _row(service, REACTIONS, *row)
                 for row in db.execute(
-                    "SELECT state, source, epoch, position, key, type, COALESCE(error, 'unknown type or version') "
+                    "SELECT source, epoch, position, state, key, type, COALESCE(error, 'unknown type or version') "
                     "FROM inbox WHERE state IN ('parked', 'unknown') ORDER BY seq"
                 )
             ]
         with _files(folder, service) as (log, store), store.read() as views:
             for row in views.execute(select(PARKED).order_by(PARKED.c.view, *_ORDER)):
                 record = _record(log, row.source, row.epoch, row.position)
-                kind = "?" if record is None else record.type
-                found.append(
-                    Parked(
-                        service.name, row.view, "parked", row.source, row.epoch, row.position, row.key, kind, row.error
-                    )
-                )
+                kind = None if record is None else record.type
+                place = (row.source, row.epoch, row.position)
+                found.append(_row(service, row.view, *place, "parked", row.key, kind, row.error))
     return found
 
 
-def shown(folder: Path, service: Service, source: str, epoch: int, position: int) -> dict[str, Any] | None:
-    """One record with its cause and its document, without the parts that may be about a person.
+def _row(
+    service: Service, where: str, source: str, epoch: int, position: int, state: str, key: str, kind: Any, cause: str
+) -> dict[str, Any]:
+    return {
+        "id": f"{service.name}/{where}/{source}:{epoch}:{position}",
+        "service": service.name,
+        "where": where,
+        "state": state,
+        "source": source,
+        "epoch": epoch,
+        "position": position,
+        "key": key,
+        "type": kind or "?",
+        "cause": cause,
+    }
 
-    Those are the encrypted part and the acting subject. ``None`` where nothing is parked under that position.
+
+def shown(folder: Path, services: Sequence[Service], id: str) -> dict[str, Any] | None:
+    """One row of ``listed`` with its event's document, ``None`` where nothing is parked under that id.
+
+    Without the parts that may be about a person: the encrypted one, and the acting subject.
     """
-    mine = [
-        one for one in parked(folder, [service]) if (one.source, one.epoch, one.position) == (source, epoch, position)
-    ]
-    if not mine:
-        return None
-    with _files(folder, service) as (log, _):
-        record = _record(log, source, epoch, position)
+    for service in services:
+        for row in listed(folder, [service]) if id.startswith(f"{service.name}/") else []:
+            if row["id"] == id:
+                with _files(folder, service) as (log, _):
+                    return {**row, "event": _document(_record(log, row["source"], row["epoch"], row["position"]))}
+    return None
+
+
+def _document(record: Unread | None) -> Any:
     try:
         document = None if record is None else json.loads(record.raw)
     except ValueError:
-        document = None
+        return None
     if isinstance(document, dict):
         document.pop("personal", None)
         if isinstance(document.get("actor"), dict):
             document["actor"].pop("user", None)
-    return {
-        "service": service.name,
-        "source": source,
-        "epoch": epoch,
-        "position": position,
-        "key": mine[0].key,
-        "type": mine[0].type,
-        "parked": [{"where": one.where, "state": one.state, "cause": one.cause} for one in mine],
-        "event": document,
-    }
+    return document
 
 
 def replay(folder: Path, services: Sequence[Service], key: str | None = None) -> Replayed:
@@ -111,14 +106,14 @@ def replay(folder: Path, services: Sequence[Service], key: str | None = None) ->
     Reactions: the rows wait again, and the follower (of this or another process) takes them. Views: folded here, key by
     key in one transaction a view; what still fails is parked again with all that stands behind it.
     """
-    reactions = folded = again = 0
+    given_back = still_parked = 0
     for service in services:
-        reactions += _give_back(folder, service, key)
+        given_back += _give_back(folder, service, key)
         with _files(folder, service) as (log, store):
             for view in (DIRECTORY, *service.views):
                 taken, left = _fold_again(log, store, view, key)
-                folded, again = folded + taken - left, again + left
-    return Replayed(reactions, folded, again)
+                given_back, still_parked = given_back + taken, still_parked + left
+    return Replayed(given_back, still_parked)
 
 
 _ORDER = (PARKED.c.source, PARKED.c.epoch, PARKED.c.position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,10 @@ from shared.runtime.access import Issuer, PolicyTable
 from shared.runtime.app import build
 from shared.runtime.cursors import Cursors
 from shared.runtime.declare import Service
+from shared.runtime.follow import Pressure
 from shared.runtime.hosted import Hosted, wait_idle
 from shared.runtime.http import Gateways
+from shared.runtime.log import PARKED_ROWS
 from shared.runtime.settings import Settings
 from shared.runtime.views import ViewStore
 
@@ -72,7 +75,8 @@ class System:
         self.settings = settings
         self.folder = settings.data
         self.issuer = Issuer(self.folder, settings.issuer, settings.audience, settings.token_hours)
-        self.hosted = [Hosted(service, self.folder) for service in services]
+        pressure = Pressure()
+        self.hosted = [Hosted(service, self.folder, pressure) for service in services]
         secret = settings.cursor_key
         self.gateways = Gateways(
             self.hosted,
@@ -93,6 +97,9 @@ class System:
 
     def start(self) -> None:
         """Start every loop."""
+        # Each statement on a database gives the interpreter away, and getting it back takes up to an interval: with the
+        # default 5 ms a command would wait longer than it works while followers are busy.
+        sys.setswitchinterval(0.0005)
         for hosted in self.hosted:
             hosted.start(self.hosted)
         metrics.watch(self._probe)
@@ -147,6 +154,8 @@ class System:
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(timeout=10)
+        self.gateways.commands.stop()
+        self.gateways.reads.stop()
         for hosted in self.hosted:
             hosted.stop()
         with suppress(KeyError):
@@ -172,7 +181,7 @@ class System:
             yield "maru_inbox_waiting", "Inbox records that wait for a reaction", label, waiting
             age = time.time() - oldest if waiting else 0.0
             yield "maru_inbox_oldest_seconds", "Age of the oldest waiting inbox record", label, age
-            parked = hosted.log.query("SELECT COUNT(*) FROM inbox WHERE state = 'parked'")[0][0]
+            parked = hosted.log.query(f"SELECT COUNT(*) FROM inbox WHERE {PARKED_ROWS}")[0][0]  # noqa: S608
             yield "maru_inbox_parked", "Parked inbox records", label, parked
             last = max(hosted.log.heads().values(), default=0)
             yield "maru_log_position", "Last position of the log", label, last

@@ -15,12 +15,11 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shared.runtime.codec import GENESIS, is_sealed, slot_of
-from shared.runtime.declare import Service
 
 Told = Callable[[int, int], None]
 """Progress: records looked at, records in all."""
@@ -68,6 +67,22 @@ class Findings:
         """The first bad event in the order of the services, or ``None`` where all is well."""
         return self.bad[0] if self.bad else None
 
+    @property
+    def clean(self) -> bool:
+        """Whether all is well."""
+        return not self.bad
+
+    def sentence(self) -> str:
+        """For people: what was looked at, and what is wrong."""
+        looked = f"{self.events} events of {self.streams} streams, {self.copies} copies in inboxes"
+        return "\n".join(
+            [f"{looked}: " + ("all sealed, nothing missing." if self.clean else "NOT as written."), *map(str, self.bad)]
+        )
+
+    def document(self) -> dict[str, Any]:
+        """For programs: the same."""
+        return {"clean": self.clean, **asdict(self)}
+
 
 class _Broken(Exception):
     def __init__(self, what: str, position: int | None = None, stream: Any = None, version: Any = None) -> None:
@@ -105,12 +120,12 @@ class _Walk:
     """Sum of a digest over all events: equal to that over all stored answers, in whatever order they stand."""
 
 
-def verify(folder: Path, services: Sequence[Service], told: Told = lambda done, total: None) -> Findings:
-    """Look at every stored event, stored answer and inbox copy of these services; changes nothing.
+def verify(folder: Path, services: Sequence[str], told: Told = lambda done, total: None) -> Findings:
+    """Look at every stored event, stored answer and inbox copy of these services (by name); changes nothing.
 
     May run beside the running system: each file is read in one snapshot.
     """
-    paths = {service.name: folder / service.name / "log.db" for service in services}
+    paths = {name: folder / name / "log.db" for name in services}
     counted = _Counted(told)
     bad: dict[str, Bad] = {}
     for check in (_count, _check_log, _check_inbox):

@@ -70,15 +70,22 @@ Marks = dict[tuple[str, int, int], int]
 
 
 def upsert(db: Connection, table: Table, values: Mapping[str, Any]) -> None:
-    """Insert a row, or set the given columns of the one with the same primary key."""
-    upsert_many(db, table, [values])
+    """Insert a row, or set the given columns of the one with the same primary key.
+
+    Within ``gathered`` it is held back and executed together with others of the same columns.
+    """
+    pending: Pending | None = db.info.get(_PENDING)
+    if pending is None:
+        upsert_many(db, table, [values])
+    else:
+        pending.add(db, table, values)
 
 
 _statements: dict[tuple[str, frozenset[str]], Any] = {}
 
 
 def upsert_many(db: Connection, table: Table, rows: list[Mapping[str, Any]]) -> None:
-    """As ``upsert``, for rows that name the same columns."""
+    """As ``upsert``, for rows that name the same columns, at once."""
     if not rows:
         return
     names = frozenset(rows[0])
@@ -94,6 +101,50 @@ def upsert_many(db: Connection, table: Table, rows: list[Mapping[str, Any]]) -> 
         )
         _statements[table.name, names] = statement
     db.execute(statement, rows)
+
+
+class Pending:
+    """Upserts held back; they keep the order of writes to each row, and are flushed before anything is read."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[Table, frozenset[str]], list[Mapping[str, Any]]] = {}
+        self._held: dict[tuple[Table, tuple[Any, ...]], frozenset[str]] = {}
+
+    def add(self, db: Connection, table: Table, values: Mapping[str, Any]) -> None:
+        """Hold an upsert back. A row already held with other columns is written first: order matters there."""
+        names = frozenset(values)
+        row = (table, tuple(values[column.name] for column in table.primary_key))
+        if self._held.setdefault(row, names) != names:
+            self.flush(db)
+            self._held[row] = names
+        self._groups.setdefault((table, names), []).append(values)
+
+    def flush(self, db: Connection) -> None:
+        """Write what is held back."""
+        groups, self._groups, self._held = self._groups, {}, {}
+        for (table, _), rows in groups.items():
+            upsert_many(db, table, rows)
+
+
+_PENDING = "maru_pending"
+
+
+@contextmanager
+def gathered(db: Connection) -> Iterator[None]:
+    """Hold upserts back within, and write them at the end; a fold that reads sees all of its own writes."""
+    pending = db.info[_PENDING] = Pending()
+    try:
+        yield
+        pending.flush(db)
+    finally:
+        db.info.pop(_PENDING, None)
+
+
+def _flush_before(db: Connection, *_: Any) -> None:
+    """Before any statement: what is held back comes first. The flush's own statements find nothing held."""
+    pending: Pending | None = db.info.get(_PENDING)
+    if pending is not None:
+        pending.flush(db)
 
 
 def build_tables(view: View, generation: int) -> tuple[Tables, MetaData]:
@@ -239,5 +290,6 @@ def _engine(path: Path, begin: str, size: int) -> Engine:
         connection.execute("PRAGMA synchronous=NORMAL")
 
     event.listen(engine, "connect", connected)
+    event.listen(engine, "before_execute", _flush_before)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine

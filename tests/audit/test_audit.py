@@ -82,7 +82,6 @@ def broken(folder: Folder, journal: Path | None = None) -> dict[str, str]:
 # Clean
 
 
-@pytest.mark.capability("K1")
 def test_a_running_system_is_clean_after_a_walk(walked: Walked) -> None:
     assert walked.running.outcome == "clean", walked.running.sentence()
     assert walked.running.exit_code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.generate import CHANGED, file_name, golden_problem, goldens, own_events
+from services.generate import CHANGED, file_name, generate, golden_problem, goldens, own_events
 from shared.runtime.codec import seal
 from shared.runtime.settings import ROOT
 
@@ -50,6 +50,28 @@ def test_a_field_added_with_a_default_changes_the_shape_too() -> None:
 def test_a_golden_file_that_was_edited_is_found() -> None:
     text = goldens()["contracts/golden/IssueClosed.v1.json"]
     assert "edited by hand" in str(golden_problem(text.replace("outcome", "outcame")))
+
+
+def test_generating_writes_what_lacks_or_differs_and_never_a_golden_file_again(tmp_path: Path) -> None:
+    assert generate(check=False, root=tmp_path) == []
+    golden, schema, page = (
+        tmp_path / name
+        for name in ("contracts/golden/IssueClosed.v1.json", "contracts/schemas/IssueClosed.v1.json", "docs/events.md")
+    )
+    document = json.loads(golden.read_text(encoding="utf-8"))
+    del document["hash"]
+    older = sealed({**document, "data": {}})
+    golden.write_text(older, encoding="utf-8")
+    schema.unlink()
+    page.write_text("other", encoding="utf-8")
+    assert {line.partition(":")[0] for line in generate(check=True, root=tmp_path)} == {
+        "contracts/golden/IssueClosed.v1.json",
+        "contracts/schemas/IssueClosed.v1.json",
+        "docs/events.md",
+    }
+    (problem,) = generate(check=False, root=tmp_path)
+    assert CHANGED in problem
+    assert golden.read_text(encoding="utf-8") == older
 
 
 def test_the_samples_are_the_same_each_time() -> None:

@@ -5,7 +5,8 @@ Every act ends when the whole system has heard of it, so that a test reads what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from types import TracebackType
@@ -60,6 +61,14 @@ class Play:
     def settle(self) -> None:
         """Wait until every service has heard, answered and folded everything."""
         assert self.system.idle()
+
+    def until(self, holds: Callable[[], bool], seconds: float = 15) -> None:
+        """Wait for what the clock does by itself: probe again each time that something was stored."""
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, "it did not come to that"
+            self.settle()
+        self.settle()
 
     def today(self) -> date:
         """The business day."""
@@ -190,9 +199,7 @@ class Play:
         head.post(f"{path}/conclusion", body, version=head.version(path))
         self.settle()
 
-    def review(
-        self, case_id: str, opinions: Mapping[str, str], outcome: str = "supportable", **direction: Any
-    ) -> None:
+    def review(self, case_id: str, opinions: Mapping[str, str], outcome: str = "supportable", **direction: Any) -> None:
         """A whole round; the Road Bureau leads."""
         for department in opinions:
             self.consult(case_id, department, lead=department == ROAD)

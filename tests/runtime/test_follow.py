@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from shared.contracts.envelope import Event, _types, register
 from shared.decider import Refused
 from shared.runtime import follow
 from shared.runtime.codec import slot_of
-from shared.runtime.declare import Act, Facts, Recorded, Service, Wait
+from shared.runtime.declare import Act, Facts, Reactions, Recorded, Service, Wait
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.hosted import Hosted, wait_idle
-from shared.runtime.log import Insert, Unread
-from shared.runtime.parked import parked, replay, shown
-from tests.runtime.ledger import EntryMade
+from shared.runtime.log import PARKED_ROWS, Insert, Unread
+from shared.runtime.parked import listed, replay, shown
+from tests.runtime.ledger import EntryMade, entry
 from tests.runtime.pair import COPIES, Stepped, copy_all, copying, pair
 
 Opened = Callable[..., Stepped]
@@ -203,6 +204,36 @@ def test_the_second_follower_takes_over_where_the_first_has_stopped(opened: Open
     assert system.copies("a") == ("one", "two", "three")
 
 
+def test_a_row_behind_one_that_another_follower_has_parked_is_parked_too(tmp_path: Path) -> None:
+    """Own events have no chain of positions: order in the key is kept by looking under the lock."""
+    tried: list[str] = []
+    first = replace(pair(None)[0], reactions=Reactions())
+    first.reactions.on(EntryMade)(failing_on({"one"}, tried))
+    Hosted.migrate(first, tmp_path)
+    hosted, other = Hosted(first, tmp_path), Hosted(first, tmp_path)
+    try:
+        followers = [ReactionFollower(one.service, one.log, one.reacting) for one in (hosted, other)]
+        hosted.submit(entry("a", "one"), "id-one", "one")
+        for _ in range(follow.TRIES + 1):
+            followers[0].step()
+        hosted.submit(entry("a", "two"), "id-two", "two")
+        hosted.submit(entry("b", "three"), "id-three", "three")
+        for _ in range(3):
+            followers[1].step()
+        states = hosted.log.query("SELECT key, state FROM inbox ORDER BY seq")
+        assert states == [("a", "parked"), ("a", "parked"), ("b", "done")]
+    finally:
+        hosted.stop()
+        other.stop()
+
+
+def test_parked_rows_are_found_by_their_index(opened: Opened) -> None:
+    """Else each look would read the whole inbox."""
+    log = opened().mirror.log
+    plan = log.query(f"EXPLAIN QUERY PLAN SELECT key, MIN(seq) FROM inbox WHERE {PARKED_ROWS} GROUP BY key")
+    assert "inbox_held" in plan[0][3]
+
+
 def test_several_acts_of_one_event_are_one_write(opened: Opened) -> None:
     def twice(heard: Recorded, facts: Facts) -> Sequence[Act]:
         assert isinstance(heard.data, EntryMade)
@@ -315,7 +346,7 @@ def test_a_key_that_waited_too_long_is_parked_in_order(opened: Opened, monkeypat
     system.carry()
     system.react()
     assert system.states() == ["parked", "done", "parked", "parked", "done"]
-    causes = [one.cause for one in parked(system.folder, system.services)]
+    causes = [one["cause"] for one in listed(system.folder, system.services)]
     assert causes[0].endswith("the gate")
     assert causes[1:] == ["behind a parked event of the same key"] * 2
 
@@ -353,16 +384,16 @@ def test_parked_events_are_listed_and_shown_without_the_acting_subject(opened: O
     system.make(("a", "one"), ("a", "two"))
     system.carry()
     system.react(4)
-    first, second = parked(system.folder, system.services)
-    assert (first.where, first.state, first.key, first.type) == ("reactions", "parked", "a", "EntryMade")
-    assert first.cause == "RuntimeError: a fault"
-    assert second.cause == "behind a parked event of the same key"
-    told = shown(system.folder, system.services[1], first.source, first.epoch, first.position)
+    first, second = listed(system.folder, system.services)
+    assert [first[name] for name in ("where", "state", "key", "type")] == ["reactions", "parked", "a", "EntryMade"]
+    assert first["cause"] == "RuntimeError: a fault"
+    assert second["cause"] == "behind a parked event of the same key"
+    told = shown(system.folder, system.services, first["id"])
     assert told is not None
     assert told["event"]["data"] == {"text": "one"}
     assert told["event"]["actor"]["office"] == "test.desk"
     assert "u-test" not in str(told)
-    assert shown(system.folder, system.services[1], first.source, first.epoch, 99) is None
+    assert shown(system.folder, system.services, "mirror/reactions/routing:1:99") is None
 
 
 def test_parked_events_given_back_make_it_whole(opened: Opened) -> None:
@@ -373,13 +404,13 @@ def test_parked_events_given_back_make_it_whole(opened: Opened) -> None:
     system.react(4)
     assert system.states() == ["parked"] * 4
     faults.clear()
-    assert replay(system.folder, system.services, "a").reactions == 2
+    assert replay(system.folder, system.services, "a").given_back == 2
     system.react(2)
     assert system.states() == ["done", "parked", "done", "parked"]
-    assert replay(system.folder, system.services).reactions == 2
+    assert replay(system.folder, system.services).given_back == 2
     system.react(2)
     assert (system.copies("a"), system.copies("b")) == (("one", "two"), ("1", "2"))
-    assert parked(system.folder, system.services) == []
+    assert listed(system.folder, system.services) == []
 
 
 def test_given_back_while_the_fault_lasts_they_are_parked_again(opened: Opened) -> None:
@@ -407,8 +438,6 @@ def test_what_comes_between_giving_back_and_looking_again_does_not_park_the_key_
 
 
 def test_a_view_parks_a_failing_event_in_order_and_folds_it_when_given_back(opened: Opened) -> None:
-    from dataclasses import replace
-
     broken = [True]
 
     def fold(db: Any, tables: Any, recorded: Recorded) -> None:
@@ -421,17 +450,17 @@ def test_a_view_parks_a_failing_event_in_order_and_folds_it_when_given_back(open
     system.carry()
     system.fold()
     assert (count(system, "a"), count(system, "b")) == (1, 2)
-    assert [(one.where, one.position) for one in parked(system.folder, system.services)] == [
+    assert [(one["where"], one["position"]) for one in listed(system.folder, system.services)] == [
         ("copies", 2),
         ("copies", 4),
     ]
     still = replay(system.folder, system.services)
-    assert (still.folded, still.parked_again) == (0, 2)
+    assert still == (2, 2)
     broken.clear()
     done = replay(system.folder, system.services)
-    assert (done.folded, done.parked_again) == (2, 0)
+    assert done == (2, 0)
     assert count(system, "a") == 3
-    assert parked(system.folder, system.services) == []
+    assert listed(system.folder, system.services) == []
 
 
 # A type of a later release
@@ -466,13 +495,13 @@ def test_an_unknown_type_is_kept_and_read_again_after_an_upgrade(
     system.react()
     system.fold()
     assert system.states() == ["unknown", "done"]
-    assert [one.state for one in parked(system.folder, system.services)] == ["unknown"]
+    assert [one["state"] for one in listed(system.folder, system.services)] == ["unknown"]
     # The upgrade: the type is declared, and there is a reaction to it.
     monkeypatch.delitem(_types, "LaterFact", raising=False)
     register(LaterFact, "routing")
     try:
         services[1].reactions.by_type["LaterFact"] = lambda heard, facts: [copying(heard, "later", facts)]
-        assert replay(system.folder, system.services).reactions == 1
+        assert replay(system.folder, system.services).given_back == 1
         system.react(2)
         assert system.states() == ["done", "done"]
         assert system.copies("a") == ("two", "later")

@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import rfc8785
 from eventsourcing.persistence import IntegrityError, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteDatastore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.runtime.codec import GENESIS, is_sealed, slot_of
+from shared.runtime.codec import GENESIS, canonical, is_sealed, slot_of
 from shared.runtime.log import EventLog, IdReused, Lost, OtherVersion, Write, decode
 from tests.runtime.ledger import LEDGER, claimed, new_log, prepared
 
@@ -191,3 +192,23 @@ def test_closing_refuses_what_comes_later(log: EventLog) -> None:
     log.close()
     future: Future[Any] = log.submit(Write((command,)))
     assert future.exception() is not None
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53) + 1, 2**53 - 1)
+        | st.text()
+        | st.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_I_19_canonical_bytes_are_those_of_rfc_8785(value: Any) -> None:
+    document = {"value": value}
+    try:
+        expected = rfc8785.dumps(document)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        return
+    assert canonical(document) == expected

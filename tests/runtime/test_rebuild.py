@@ -16,7 +16,7 @@ from shared.runtime.commands import derived_id
 from shared.runtime.declare import Named, Recorded, Tables, View
 from shared.runtime.hosted import Hosted, wait_idle
 from shared.runtime.log import EventLog, decode
-from shared.runtime.parked import parked
+from shared.runtime.parked import listed
 from shared.runtime.rebuild import CannotRebuild, RebuildRunning, Rebuilt, build_new_versions, checksum
 from shared.runtime.views import ViewStore, fold_prefix, upsert
 from tests.runtime.ledger import entry
@@ -222,7 +222,7 @@ def test_readers_never_fail_nor_go_back_while_traffic_and_rebuilds_run(
     try:
         for thread in threads:
             thread.start()
-        done = []
+        done: list[Rebuilt] = []
         while threads[0].is_alive() or len(done) < 2:
             done.append(again(mirror, COPIES))
         threads[0].join()
@@ -285,14 +285,14 @@ def test_a_rebuild_folds_again_what_was_parked_in_the_view(tmp_path: Path) -> No
         made.carry()
         made.react()
         made.fold()
-        held = [(one.where, one.position) for one in parked(tmp_path, made.services)]
+        held = [(one["where"], one["position"]) for one in listed(tmp_path, made.services)]
         assert ("copies", 11) in held
         # Folded once more with the fault still there: parked once more, under the view's own name.
         again(made.mirror, view)
-        assert [(one.where, one.position) for one in parked(tmp_path, made.services)] == held
+        assert [(one["where"], one["position"]) for one in listed(tmp_path, made.services)] == held
         broken.clear()
         again(made.mirror, view)
-        assert parked(tmp_path, made.services) == []
+        assert listed(tmp_path, made.services) == []
         assert current(made.mirror, view) == of_all(made.mirror, COPIES)
     finally:
         made.close()

@@ -351,7 +351,7 @@ def test_a_draft_is_for_the_ministry(db: Connection) -> None:
     assert isinstance(api.get_policy(group), One)
 
 
-@pytest.mark.capability("G7", part="this service shows the policy; position and notices are other services'")
+@pytest.mark.capability("G7")
 def test_an_adopted_policy_is_for_the_county(db: Connection) -> None:
     county = desk(db, adopted(), office="org-gangwon-hongcheon.officer", policy_id="policy-p")
     assert len(api.list_policies(county).rows) == 1

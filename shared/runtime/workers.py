@@ -1,0 +1,135 @@
+"""The few threads in which gateways touch the stores; what arrives together is worked off together.
+
+With a thread for each request they would mostly wait for the interpreter and hand it to each other. A worker takes all
+that waits (up to ``MOST``), decides each, waits once for the commit that they share, and tells the event loop once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared.runtime.log import Lost, Unavailable
+
+MOST = 64
+TRIES = 5
+"""How often a command that lost its race is decided again."""
+
+
+class Job(Protocol):
+    """Work in two halves: ``begin`` gives the end's result, or a future for which ``end`` gives it.
+
+    ``end`` may raise ``Lost``: then the job begins again, five times at most.
+    """
+
+    def begin(self) -> Any: ...
+
+    def end(self, stored: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Call:
+    """A job that is done when it has begun: a read."""
+
+    function: Callable[[], Any]
+
+    def begin(self) -> Any:
+        return self.function()
+
+    def end(self, stored: Any) -> Any:
+        return stored
+
+
+@dataclass
+class _Entry:
+    job: Job
+    told: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Workers:
+    """Threads that work for one event loop; they end with the process."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._name, self._threads = name, threads
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self, job: Job) -> Any:
+        """The job's result, or what it raised; holds no thread while it waits."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            for number in range(self._threads):
+                threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+        entry = _Entry(job, self._loop.create_future())
+        self._queue.put(entry)
+        return await entry.told
+
+    def stop(self) -> None:
+        """End the threads after what is under way."""
+        for _ in range(self._threads):
+            self._queue.put(None)
+
+    def _work(self) -> None:
+        ending = False
+        while not ending:
+            first = self._queue.get()
+            if first is None:
+                return
+            entries = [first]
+            while len(entries) < MOST:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    ending = True
+                    break
+                entries.append(more)
+            self._work_off(entries)
+            assert self._loop is not None
+            try:
+                self._loop.call_soon_threadsafe(_tell, entries)
+            except RuntimeError:
+                return
+
+    def _work_off(self, entries: list[_Entry]) -> None:
+        left = entries
+        for _ in range(TRIES):
+            begun: list[tuple[_Entry, Future[Any]]] = []
+            for entry in left:
+                try:
+                    entry.result = entry.job.begin()
+                except BaseException as error:
+                    entry.error = error
+                else:
+                    if isinstance(entry.result, Future):
+                        begun.append((entry, entry.result))
+            left = []
+            for entry, future in begun:
+                try:
+                    entry.result = entry.job.end(future.result(timeout=30))
+                except Lost:
+                    left.append(entry)
+                except BaseException as error:
+                    entry.error = error
+            if not left:
+                return
+        for entry in left:
+            entry.error = Unavailable("lost every race")
+
+
+def _tell(entries: list[_Entry]) -> None:
+    for entry in entries:
+        if entry.told.done():
+            continue
+        if entry.error is not None:
+            entry.told.set_exception(entry.error)
+        else:
+            entry.told.set_result(entry.result)
