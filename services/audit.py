@@ -16,7 +16,7 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -71,6 +71,9 @@ TOLD = frozenset(
     | {"DeadlineChanged", "CaseClosed"}
 )
 """Of what the raiser is told, besides decisions (row 1 of the notification table)."""
+
+MOVED = frozenset({"CaseRouted", "CaseUnrouted", "EscalatedToSupportGroup", "EscalatedToForum", "CaseMoved"})
+"""Of what the new holder is told (row 3 of that table)."""
 
 Told = Callable[[int, int], None]
 """Progress: checks done, checks in all."""
@@ -162,20 +165,19 @@ def audit(
     if journal is not None and not journal.is_file():
         raise NoData(f"there is no journal {journal}")
     end = time.monotonic() + wait
-    while True:
-        files = Files(folder)
-        busy = files.busy()
-        if busy is None:
-            break
-        files.close()
-        if time.monotonic() >= end:
-            return Findings(str(folder), "not idle", waiting_for=busy)
-        time.sleep(0.05)
     findings = Findings(str(folder), "clean")
     try:
-        _check_everything(files, journal, findings, told)
-    finally:
-        files.close()
+        while True:
+            with closing(Files(folder)) as files:
+                busy = files.busy()
+                if busy is None:
+                    _check_everything(files, journal, findings, told)
+                    break
+            if time.monotonic() >= end:
+                return Findings(str(folder), "not idle", waiting_for=busy)
+            time.sleep(0.05)
+    except sqlite3.DatabaseError as error:
+        findings.checks.append(Check("files", "the databases can be read", 1, f"they cannot: {error}"))
     if url is not None:
         _check_running(folder, url, findings.checks)
     findings.outcome = "broken" if findings.broken else "clean"
@@ -198,9 +200,10 @@ class Files:
             db.close()
 
     def heads(self, service: str) -> dict[tuple[int, int], int]:
-        """(epoch, slot) → last position of a log."""
-        rows = self.logs[service].execute("SELECT epoch, slot, MAX(position) FROM stored_events GROUP BY epoch, slot")
-        return {(row[0], row[1]): row[2] for row in rows}
+        """(epoch, slot) → last position, as the log says; the check of the chain compares it with the events."""
+        log = self.logs[service]
+        epoch = int(log.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
+        return {(epoch, slot): at for slot, at in log.execute("SELECT slot, position FROM slot_head")}
 
     def last(self, service: str) -> int:
         """Last position of a log."""
@@ -601,11 +604,7 @@ def _moved(check: Check, event: Event, made: list[str], what: str) -> None:
 
 def _delivered(types: frozenset[str]) -> Checking:
     def check_delivered(book: Book, check: Check) -> None:
-        body_of = {e.data["office"]: e.data["body"] for e in book.of_type("routing", "OfficeEstablished")}
-        told = {
-            (event.data["about"], body_of.get(event.data["office"]))
-            for event in book.of_type("notifications", "NotificationDelivered")
-        }
+        told = _told_bodies(book)
         raisers = {
             event.aggregate_id: (event.data["raised_by"], *event.data["co_raisers"])
             for event in book.of_type("issues", "IssueRaised")
@@ -617,6 +616,30 @@ def _delivered(types: frozenset[str]) -> Checking:
                     check.expect((event.id, body) in told, f"{body} was not told of {_name(event)}")
 
     return check_delivered
+
+
+def _turn(book: Book, check: Check) -> None:
+    """Whose turn it is was told: the new holder of a case, a department asked, the body whose move was refused."""
+    told = _told_bodies(book)
+    for event in (*book.logs["issues"], *book.logs["routing"]):
+        body = None
+        if event.type in MOVED:
+            body = event.data["holding"]["body"]
+        elif event.type in ("DepartmentConsulted", "DepartmentReminded"):
+            body = event.data["department"]
+        elif event.type == "MoveRefused":
+            body = event.data["body"]
+        if body is not None:
+            check.expect((event.id, body) in told, f"{body} was not told of {_name(event)}")
+
+
+def _told_bodies(book: Book) -> set[tuple[str, str | None]]:
+    """(event id, body): an office of the body has it in its inbox."""
+    body_of = {event.data["office"]: event.data["body"] for event in book.of_type("routing", "OfficeEstablished")}
+    return {
+        (event.data["about"], body_of.get(event.data["office"]))
+        for event in book.of_type("notifications", "NotificationDelivered")
+    }
 
 
 def _responsible(book: Book, check: Check) -> None:
@@ -662,6 +685,7 @@ _CHECKS: tuple[tuple[str, str, Checking], ...] = (
         _delivered(DECISIONS),
     ),
     ("raisers told", "every change of a case was delivered to its raisers", _delivered(TOLD)),
+    ("turns told", "whoever has the next turn was told", _turn),
     ("responsible", "I-22 every open case has an office and a date", _responsible),
     ("holdings", "I-2 holdings are contiguous", _contiguous),
 )
@@ -769,9 +793,8 @@ def _check_lag(http: httpx.Client, folder: Path, check: Check) -> None:
 
 
 def _lag_in_files(folder: Path) -> dict[Sample, float]:
-    files = Files(folder)
     found: dict[Sample, float] = {}
-    try:
+    with closing(Files(folder)) as files:
         for service in HEARS:
             own = frozenset({("service", service)})
             for state in ("waiting", "parked"):
@@ -782,8 +805,6 @@ def _lag_in_files(folder: Path) -> dict[Sample, float]:
             for view, generation in files.generations(service).items():
                 scan = files.view_marks(service, view, generation).get((service, 0, -1), 0)
                 found["maru_view_behind_events", own | {("view", view)}] = last - scan
-    finally:
-        files.close()
     return found
 
 

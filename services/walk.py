@@ -380,8 +380,7 @@ class Walk:
     # A sitting
 
     def _members(self, body: str) -> list[dict[str, Any]]:
-        rows = self._office(f"{body}.secretary").all("/v1/reference/members")
-        return [row for row in rows if row["body"] == body]
+        return list(self._office(f"{body}.secretary").all("/v1/reference/members", body=body))
 
     def _plan(
         self, body: str, on: tuple[int, int], place: str, placed_on: tuple[int, int], policy_id: str | None = None

@@ -54,6 +54,7 @@ from services.meetings.views.meeting_file import (
     MeetingRow,
     meeting_file,
     meeting_rows,
+    with_fields,
     with_titles,
 )
 from services.meetings.views.policy_register import (
@@ -368,18 +369,19 @@ def list_meetings(request: Request) -> Page:
     "/v1/meetings/{meeting_id}",
     action="read_meetings",
     operation_id="getMeeting",
-    views=(MEETING_FILE, WAITING_LIST),
+    views=(MEETING_FILE, WAITING_LIST, DIRECTORY),
     answer=MeetingFile,
 )
 def get_meeting(request: Request) -> One:
-    """A sitting with agenda, attendance, statements, deliberations and decisions."""
+    """A sitting with agenda, attendance, statements, deliberations, decisions, and the fields that its body covers."""
     meeting_id = request.path["meeting_id"]
     found = meeting_file(request.db, request.tables(MEETING_FILE), meeting_id)
     if found is None:
         raise Absent("meeting")
     file, version = found
     titles = titles_of(request.db, request.tables(WAITING_LIST), [item.case_id for item in file.agenda])
-    return One(with_titles(file, titles), version, key=meeting_id)
+    fields = request.directory.fields(file.body, file.day)
+    return One(with_fields(with_titles(file, titles), *fields), version, key=meeting_id)
 
 
 @GATEWAY.read(

@@ -243,8 +243,11 @@ def adopt_charter(request: Request, body: AdoptCharterBody) -> Act:
     if_match=False,
 )
 def appoint_member(request: Request, body: AppointMemberBody) -> Act:
-    """Enter a seat of a body with its fields of expertise."""
-    return Act(BODY, body.body, AppointMember(**request.envelope(_RULE), **dict(body)), key=body.body)
+    """Enter a seat of a body with its role and fields of expertise."""
+    sender = body.on_behalf_of
+    known = sender is not None and request.directory.body(sender, body.valid_from) is not None
+    command = AppointMember(**request.envelope(_RULE), **dict(body), sender_known=known)
+    return Act(BODY, body.body, command, key=body.body)
 
 
 @GATEWAY.command(

@@ -75,13 +75,18 @@ class AppointMemberBody(Fact):
     name: Label
     fields: tuple[Id, ...] = ()
     voting: bool = True
+    role: Id = "member"
+    on_behalf_of: Id | None = None
     valid_from: date
     valid_to: date | None = None
     source: Line
 
 
 class AppointMember(AppointMemberBody, Command):
-    """A seat with its fields of expertise, from a day on (C6)."""
+    """A seat with its role and fields of expertise, from a day on (C6)."""
+
+    sender_known: bool = False
+    """Whether the body on whose behalf it sits exists on its first day; nothing where it names none."""
 
 
 class RemoveMemberBody(Fact):
@@ -205,6 +210,12 @@ def appoint_member(state: State, command: AppointMember) -> Sequence[Event]:
     _has_length(command.valid_from, command.valid_to)
     if any(seat.seat == command.seat for seat in state.seats):
         raise _rewritten()
+    if command.on_behalf_of is not None and not command.sender_known:
+        raise Refused(
+            "I-15",
+            "위원석을 보내는 기구가 그 날짜에 등록되어 있지 않습니다.",
+            "The body on whose behalf the seat sits is not established on that day.",
+        )
     return [event]
 
 

@@ -72,13 +72,15 @@ class OfficeRow(Answer):
 
 
 class MemberRow(Answer):
-    """A seat of a body with its fields of expertise."""
+    """A seat of a body: as what and on whose behalf it sits, with its fields of expertise."""
 
     seat: str
     body: str
     name: Words
     fields: list[str]
     voting: bool
+    role: str
+    on_behalf_of: str | None
     valid_from: date
     valid_to: date | None
     source: str
@@ -199,7 +201,8 @@ def offices_of(request: Request, day: date) -> list[OfficeRow]:
 
 
 def members_of(request: Request, day: date) -> list[MemberRow]:
-    """The seats of a day."""
+    """The seats of a day, of all bodies or of the one asked for."""
+    asked = request.query.get("body")
     return [
         MemberRow(
             seat=seat.seat,
@@ -207,11 +210,14 @@ def members_of(request: Request, day: date) -> list[MemberRow]:
             name=words(seat.name),
             fields=list(seat.fields),
             voting=seat.voting,
+            role=seat.role,
+            on_behalf_of=seat.on_behalf_of,
             valid_from=seat.valid_from,
             valid_to=seat.valid_to,
             source=seat.source,
         )
         for body in request.directory.bodies(day)
+        if asked in (None, body.body)
         for seat in request.directory.members(body.body, day)
     ]
 
@@ -292,6 +298,7 @@ def _reference(
     answer: type[Row],
     listing: Callable[[Request, date], list[Row]],
     key: Callable[[Row], str],
+    query: tuple[str, ...] = ("on",),
 ) -> None:
     def handler(request: Request) -> Page:
         return paged(request, listing(request, day_asked(request)), key)
@@ -303,7 +310,7 @@ def _reference(
         operation_id=f"list_{kind.replace('-', '_')}",
         views=(DIRECTORY,),
         answer=answer,
-        query=("on",),
+        query=query,
     )(handler)
 
 
@@ -324,7 +331,7 @@ def add_reads(gateway: Gateway) -> None:
     _reference(gateway, "regions", RegionRow, regions_of, lambda row: row.region)
     _reference(gateway, "bodies", BodyRow, bodies_of, lambda row: row.body)
     _reference(gateway, "offices", OfficeRow, offices_of, lambda row: row.office)
-    _reference(gateway, "members", MemberRow, members_of, lambda row: row.seat)
+    _reference(gateway, "members", MemberRow, members_of, lambda row: row.seat, ("on", "body"))
     _reference(gateway, "charters", CharterRow, charters_of, lambda row: row.body)
     _reference(gateway, "edges", EdgeRow, edges_of, lambda row: row.edge)
     _reference(gateway, "rule-sets", RuleSetRow, rule_sets_of, lambda row: f"{row.version:06d}")

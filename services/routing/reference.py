@@ -241,6 +241,7 @@ def _holders(loader: Loader, data: Path, offices: set[str]) -> Iterator[tuple[st
 def _members(loader: Loader, data: Path, bodies: set[str]) -> Iterator[tuple[str, Act]]:
     for line in _rows(data / "members.csv"):
         body = _known(line, "body", bodies)
+        sender = _known(line, "on_behalf_of", bodies) if line["on_behalf_of"] else None
         command = loader.command(
             line,
             AppointMember,
@@ -249,6 +250,9 @@ def _members(loader: Loader, data: Path, bodies: set[str]) -> Iterator[tuple[str
             name={"ko": line["ko"], "en": line["en"]},
             fields=line.many("fields"),
             voting=_flag(line, "voting"),
+            role=line["role"],
+            on_behalf_of=sender,
+            sender_known=sender is not None,
             valid_from=line["valid_from"],
             valid_to=line["valid_to"] or None,
             source=line["source"],

@@ -172,7 +172,7 @@ def succeed_region(state: State, command: SucceedRegion) -> Sequence[Event]:
 
 
 def publish_grouping(state: State, command: PublishGrouping) -> Sequence[Event]:
-    """I-15: regions that are entered, each in one megaregion, and one grouping on any day."""
+    """I-15: regions that are entered, each in one megaregion; of those valid on a day the latest begun applies."""
     event = command.as_event(RegionGroupingPublished)
     if event in state.groupings:
         return []
@@ -180,11 +180,12 @@ def publish_grouping(state: State, command: PublishGrouping) -> Sequence[Event]:
         raise _rewritten()
     if command.valid_to is not None and command.valid_to <= command.valid_from:
         raise Refused("I-15", "유효기간의 끝은 시작보다 뒤여야 합니다.", "A validity must end after it begins.")
-    if any(_overlap(event, fact) for fact in state.groupings):
+    # An open grouping is followed, not ended: which of two applies must follow from their first days.
+    if any(fact.valid_from == command.valid_from for fact in state.groupings):
         raise Refused(
             "I-15",
-            "같은 날에 유효한 권역 구분은 하나여야 합니다.",
-            "Only one grouping of megaregions can be valid on a day.",
+            "같은 날에 시작하는 권역 구분이 이미 있습니다.",
+            "Another grouping of megaregions begins on that day.",
         )
     regions = [region for megaregion in command.megaregions for region in megaregion.regions]
     if len(regions) != len(set(regions)) or any(state.begun(region) is None for region in regions):
@@ -194,12 +195,6 @@ def publish_grouping(state: State, command: PublishGrouping) -> Sequence[Event]:
             "Megaregions hold regions that are entered, each of them once.",
         )
     return [event]
-
-
-def _overlap(one: RegionGroupingPublished, other: RegionGroupingPublished) -> bool:
-    return (other.valid_to is None or one.valid_from < other.valid_to) and (
-        one.valid_to is None or other.valid_from < one.valid_to
-    )
 
 
 def _exists(state: State, region: str, day: date) -> None:

@@ -69,5 +69,8 @@ Stance = Literal["for", "with_conditions", "against", "question"]
 BodyKind = Literal[
     "council", "planning_group", "support_group", "forum", "department", "organisation", "triage", "operations"
 ]
-OfficeRole = Literal["secretary", "chair", "reviewer", "officer", "desk", "operator"]
-"""``chair`` is the head of a body, ``reviewer`` a department's, ``officer`` an organisation's (RA)."""
+OfficeRole = Literal["secretary", "chair", "deputy", "reviewer", "officer", "desk", "operator"]
+"""``chair`` is the head of a body, ``reviewer`` a department's, ``officer`` an organisation's (RA).
+
+``deputy`` stands in for the head only by a written delegation (I-9): without one it may read, and nothing else.
+"""

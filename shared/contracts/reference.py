@@ -123,6 +123,11 @@ class MemberAppointed(Event):
     name: Label
     fields: tuple[Id, ...] = ()
     voting: bool = True
+    """Else advisory: heard, without a vote."""
+    role: Id = "member"
+    """As what it sits: chair, expert, department_head …: a word of the data, on which no rule rests."""
+    on_behalf_of: Id | None = None
+    """The body that sends it, where one does."""
     valid_from: date
     valid_to: date | None = None
     source: Source

@@ -167,13 +167,11 @@ class Directory:
         return (region, *(old for old in self._succeeded if old != region and region in self.successors(old, day)))
 
     def megaregion(self, region: str, day: date) -> str | None:
-        """The megaregion of a region by the grouping valid on ``day``."""
-        for grouping in self._groupings:
-            if valid(day, grouping.valid_from, grouping.valid_to):
-                for megaregion in grouping.megaregions:
-                    if region in megaregion.regions:
-                        return megaregion.megaregion
-        return None
+        """The megaregion of a region by the grouping of ``day``: of those valid then the one that began last."""
+        found = [grouping for grouping in self._groupings if valid(day, grouping.valid_from, grouping.valid_to)]
+        newest = max(found, key=lambda grouping: grouping.valid_from, default=None)
+        groups = newest.megaregions if newest is not None else ()
+        return next((group.megaregion for group in groups if region in group.regions), None)
 
     # Bodies and offices
 
@@ -275,6 +273,12 @@ class Directory:
             for seat in self._members.get(body, [])
             if valid(day, seat.valid_from, self._left.get((body, seat.seat), seat.valid_to))
         ]
+
+    def fields(self, body: str, day: date) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """A body's fields of expertise on ``day``: those that a seat covers, and those that none covers any more (C6)."""
+        covered = {field for seat in self.members(body, day) for field in seat.fields}
+        begun = (seat for seat in self._members.get(body, []) if seat.valid_from <= day)
+        return tuple(sorted(covered)), tuple(sorted({field for seat in begun for field in seat.fields} - covered))
 
     def charter(self, body: str, day: date) -> CharterAdopted | None:
         """The newest charter of a body valid on ``day`` (I-10)."""

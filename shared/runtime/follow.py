@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, select
 
 from shared.contracts.envelope import event_types
 from shared.decider import Refused
@@ -131,7 +131,11 @@ class Progress:
         loop = self._loop
         if loop is not None and self._waiters and not self._planned:
             self._planned = True
-            loop.call_soon_threadsafe(self._check)
+            loop.call_soon_threadsafe(self._plan)
+
+    def _plan(self) -> None:
+        # Commits come in bursts: one look for those of a moment.
+        asyncio.get_running_loop().call_later(0.001, self._check)
 
     def _check(self) -> None:
         self._planned = False
@@ -153,11 +157,13 @@ class Progress:
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append((reached, future))
         end = time.monotonic() + seconds
-        # A slow look besides the wake-ups: a commit between the first look and the entry wakes nobody.
+        # Looked at once more after the entry, for a commit just before it; then by wake-ups, and slowly besides,
+        # because another process may have moved.
         while not future.done() and (left := end - time.monotonic()) > 0:
-            await asyncio.wait([future], timeout=min(left, 0.05))
-            if not future.done() and reached():
+            if reached():
                 future.set_result(None)
+            else:
+                await asyncio.wait([future], timeout=min(left, 0.5))
         if not future.done():
             future.cancel()
             return False
@@ -409,11 +415,11 @@ class ViewsFollower:
             return False
         try:
             with self._store.write() as db, gathered(db):
-                moved = {view.name: self._fold(db, view, own, foreign, since, careful=False) for view in self._views}
+                moved = self._fold_all(db, own, foreign, since, careful=False)
         except Exception as error:
             logger.warning("fold failed", service=self._service, error=f"{type(error).__name__}: {error}"[:500])
             with self._store.write() as db:
-                moved = {view.name: self._fold(db, view, own, foreign, since, careful=True) for view in self._views}
+                moved = self._fold_all(db, own, foreign, since, careful=True)
         advanced = False
         for name, marks in moved.items():
             if marks is not None:
@@ -440,10 +446,26 @@ class ViewsFollower:
         lows = [self._progress.views[view.name].get((source, 0, SCAN), 0) for view in self._views]
         return min(lows, default=0)
 
+    def _fold_all(
+        self, db: Connection, own: Sequence[Unread], foreign: Sequence[Unread], since: int, *, careful: bool
+    ) -> dict[str, Marks | None]:
+        generations = self._store.generations(db)
+        return {
+            view.name: self._fold(db, view, generations[view.name], own, foreign, since, careful=careful)
+            for view in self._views
+        }
+
     def _fold(
-        self, db: Connection, view: View, own: Sequence[Unread], foreign: Sequence[Unread], since: int, *, careful: bool
+        self,
+        db: Connection,
+        view: View,
+        generation: int,
+        own: Sequence[Unread],
+        foreign: Sequence[Unread],
+        since: int,
+        *,
+        careful: bool,
     ) -> Marks | None:
-        generation = self._store.pointer(db, view)[0]
         if generation != self._generation[view.name]:
             # Rebuilt and swapped meanwhile: go on from the new generation's marks.
             self._generation[view.name] = generation
@@ -512,7 +534,7 @@ def fold_rows(
     """
     tables = store.tables(view, generation)
     label = label or view.name
-    parked = {row.key for row in db.execute(PARKED.select().where(PARKED.c.view == label))} if rows else set()
+    parked = {row.key for row in db.execute(_PARKED_KEYS, {"label": label})} if rows else set()
     for row in rows:
         if row.key in parked:
             park_in_view(db, label, row, "behind a parked event of the same key")
@@ -532,6 +554,9 @@ def fold_rows(
             metrics.PARKED.labels(view.name, "view").inc()
             logger.error("parked", view=view.name, type=row.type, position=row.position, cause=str(error)[:500])
             park_in_view(db, label, row, f"{type(error).__name__}: {error}"[:500])
+
+
+_PARKED_KEYS = select(PARKED.c.key).where(PARKED.c.view == bindparam("label"))
 
 
 def park_in_view(db: Connection, label: str, row: Unread, why: str) -> None:

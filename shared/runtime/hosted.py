@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -89,6 +90,8 @@ class Hosted:
         self.log = EventLog(folder / service.name / "log.db", service.name, own)
         self.store = ViewStore(folder / service.name / "views.db")
         self.progress = Progress()
+        self.reached: OrderedDict[tuple[str, tuple[str, ...]], None] = OrderedDict()
+        """Position tokens that these views have reached: once is for ever, and clients send them again and again."""
         self._directory = DirectoryCache(self.store)
         self.views_follower = ViewsFollower(service.name, self.views, self.log, self.store, self.progress)
         self.views_follower.on_directory = self._directory.moved
@@ -105,6 +108,12 @@ class Hosted:
             with store.write() as db:
                 service.mutable.create_all(db)
             store.close()
+
+    def remember(self, token: tuple[str, tuple[str, ...]]) -> None:
+        """A position token that these views have reached."""
+        self.reached[token] = None
+        while len(self.reached) > 10_000:
+            self.reached.popitem(last=False)
 
     def directory(self) -> Directory:
         """The reference facts heard so far."""
@@ -151,12 +160,16 @@ class Hosted:
         for loop in self.loops:
             loop.start()
 
-    def stop(self) -> None:
-        """End the loops and close the files."""
+    def end(self) -> None:
+        """End the loops. Of every service first, then ``stop``: carriers read the logs of the others."""
         for loop in self.loops:
             loop.end()
         for loop in self.loops:
             loop.join(timeout=10)
+
+    def stop(self) -> None:
+        """End the loops and close the files."""
+        self.end()
         self.log.close()
         self.store.close()
 
@@ -241,7 +254,7 @@ class Hosted:
                 marks = self.log.marks()
                 if any(marks.get((other.name, other.log.epoch, slot), 0) < head for slot, head in heads.items()):
                     return False
-        last = max(self.log.heads().values(), default=0)
+        last = self.log.last_position()
         last_inbox = self.log.query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
         for view in self.views:
             marks = self.progress.views.get(view.name, {})

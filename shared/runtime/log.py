@@ -375,12 +375,12 @@ class EventLog:
             originator_id_type="text",
         )
         self.recorder = MaruRecorder(self._datastore)
-        with self._datastore.transaction(commit=False) as cursor:
-            try:
+        try:
+            with self._datastore.transaction(commit=False) as cursor:
                 cursor.execute("SELECT name, value FROM meta")
                 meta = {row["name"]: row["value"] for row in cursor.fetchall()}
-            except (sqlite3.OperationalError, PersistenceError) as error:
-                raise OtherVersion(f"{path} has no tables: run maru migrate") from error
+        except (sqlite3.OperationalError, PersistenceError) as error:
+            raise OtherVersion(f"{path} is not there or has no tables: run maru migrate") from error
         if meta.get("schema") != SCHEMA or meta.get("service") != service:
             raise OtherVersion(
                 f"{path} is schema {meta.get('schema')} of {meta.get('service')}, this is schema {SCHEMA} of {service}"
@@ -420,9 +420,10 @@ class EventLog:
         self._closing = True
         self._jobs.put(None)
         self._writer.join(timeout=10)
-        self._datastore.close()
+        # The writer's connection last: only it can put the write-ahead log back into the file.
         for connection in self._readers:
             connection.close()
+        self._datastore.close()
 
     # Writing
 
@@ -569,6 +570,10 @@ class EventLog:
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of any read-only statement on the log's file."""
         return [tuple(row) for row in self._reader().execute(statement, parameters).fetchall()]
+
+    def last_position(self) -> int:
+        """The last position of the log, 0 where it is empty."""
+        return int(self.query("SELECT COALESCE(MAX(position), 0) FROM stored_events")[0][0])
 
     def heads(self) -> dict[int, int]:
         """The last position in each slot."""

@@ -18,7 +18,7 @@ from sqlalchemy import and_, delete, select
 from shared.runtime.declare import Service, View
 from shared.runtime.directory import DIRECTORY
 from shared.runtime.follow import fold_rows
-from shared.runtime.log import EventLog, Unread
+from shared.runtime.log import EventLog, OtherVersion, Unread
 from shared.runtime.views import PARKED, ViewStore
 
 REACTIONS = "reactions"
@@ -37,7 +37,8 @@ class Replayed(NamedTuple):
 def listed(folder: Path, services: Sequence[Service]) -> list[dict[str, Any]]:
     """Every parked or unknown record of these services, in the order in which they will be given back.
 
-    ``where`` is ``reactions`` or a view's name, ``state`` parked or unknown; ``id`` is what ``shown`` goes by.
+    ``where`` is ``reactions`` or a view's name, ``state`` parked or unknown; ``id`` is what ``shown`` goes by. Raises
+    ``OtherVersion`` where there are no files of ours.
     """
     found = []
     for service in services:
@@ -159,6 +160,8 @@ def _record(log: EventLog, source: str, epoch: int, position: int) -> Unread | N
 
 def _open(folder: Path, service: Service) -> sqlite3.Connection:
     path = folder / service.name / "log.db"
+    if not path.exists():
+        raise OtherVersion(f"{path} is not there: run maru migrate")
     return sqlite3.connect(path.resolve().as_uri() + "?mode=rw", uri=True, timeout=30, isolation_level=None)
 
 

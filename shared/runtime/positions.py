@@ -51,27 +51,40 @@ def reached(hosted: Hosted, wanted: Position, views: Sequence[View]) -> Callable
     names = [(view.name, view.sources) for view in views]
     log = hosted.log
     if wanted.source == hosted.name:
-        if wanted.epoch != log.epoch or wanted.position > max(log.heads().values(), default=0):
+        if wanted.epoch != log.epoch or wanted.position > log.last_position():
             raise bad_request("position", "이 기록에 없는 위치입니다.", "There is no such position in this log.")
     elif wanted.source not in hosted.service.hears or wanted.position == 0:
         return lambda: True
+    known = (str(wanted), tuple(name for name, _ in names))
+    if known in hosted.reached:
+        return lambda: True
+    slot = (wanted.source, wanted.epoch, wanted.slot)
     heads: list[int] = []
 
-    def folded() -> bool:
+    def folded(position: int) -> bool:
+        marks = hosted.progress.views
+        return all(marks.get(name, {}).get((hosted.name, 0, SCAN), 0) >= position for name, _ in names)
+
+    def heard() -> bool:
+        marks = hosted.progress.views
+        return all(
+            marks.get(name, {}).get(slot, 0) >= wanted.position for name, sources in names if wanted.source in sources
+        )
+
+    def reached() -> bool:
+        # What is in memory first: this is asked after every commit.
+        if not (folded(wanted.position) if wanted.source == hosted.name else heard()):
+            return False
         if not heads:
             if _waits(hosted, wanted):
                 return False
-            heads.append(max(log.heads().values(), default=0))
-        slot = (wanted.source, wanted.epoch, wanted.slot)
-        for name, sources in names:
-            marks = hosted.progress.views.get(name, {})
-            if marks.get((hosted.name, 0, SCAN), 0) < heads[0]:
-                return False
-            if wanted.source != hosted.name and wanted.source in sources and marks.get(slot, 0) < wanted.position:
-                return False
+            heads.append(log.last_position())
+        if not folded(heads[0]):
+            return False
+        hosted.remember(known)
         return True
 
-    return folded
+    return reached
 
 
 def _waits(hosted: Hosted, wanted: Position) -> bool:

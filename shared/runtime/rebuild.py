@@ -98,7 +98,7 @@ def build_new_versions(
             changed = store.pointer(db, view)[1] != view.version
         if changed:
             made.append(rebuild(log, store, view, told))
-        else:
+        elif orphans(store, view):
             with suppress(RebuildRunning), _alone(store, view):
                 drop_orphans(store, view)
     return made
@@ -116,15 +116,20 @@ def checksum(db: Connection, tables: Tables) -> str:
     return digest.hexdigest()
 
 
-def drop_orphans(store: ViewStore, view: View) -> None:
-    """Remove every generation that nobody points to; only for whoever is alone with the view."""
+def orphans(store: ViewStore, view: View) -> list[int]:
+    """The generations that nobody points to: left by an interrupted rebuild, or those of one under way."""
     with store.read() as db:
         current = store.pointer(db, view)[0]
         names = db.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars()
         ours = [re.match(rf"{re.escape(view.name)}_g(\d+)_", name) for name in names]
         found = {int(match[1]) for match in ours if match is not None}
         found.update(db.execute(select(MARK.c.generation).where(MARK.c.view == view.name).distinct()).scalars())
-    for generation in sorted(found - {current}):
+    return sorted(found - {current})
+
+
+def drop_orphans(store: ViewStore, view: View) -> None:
+    """Remove every generation that nobody points to; only for whoever is alone with the view."""
+    for generation in orphans(store, view):
         store.drop_generation(view, generation)
 
 

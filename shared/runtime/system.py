@@ -157,6 +157,8 @@ class System:
         self.gateways.commands.stop()
         self.gateways.reads.stop()
         for hosted in self.hosted:
+            hosted.end()
+        for hosted in self.hosted:
             hosted.stop()
         with suppress(KeyError):
             metrics.unwatch(self._probe)
@@ -183,7 +185,7 @@ class System:
             yield "maru_inbox_oldest_seconds", "Age of the oldest waiting inbox record", label, age
             parked = hosted.log.query(f"SELECT COUNT(*) FROM inbox WHERE {PARKED_ROWS}")[0][0]  # noqa: S608
             yield "maru_inbox_parked", "Parked inbox records", label, parked
-            last = max(hosted.log.heads().values(), default=0)
+            last = hosted.log.last_position()
             yield "maru_log_position", "Last position of the log", label, last
             for view in hosted.views:
                 scan = hosted.progress.views.get(view.name, {}).get((hosted.name, 0, -1), 0)

@@ -76,7 +76,11 @@ class Findings:
         """For people: what was looked at, and what is wrong."""
         looked = f"{self.events} events of {self.streams} streams, {self.copies} copies in inboxes"
         return "\n".join(
-            [f"{looked}: " + ("all sealed, nothing missing." if self.clean else "NOT as written."), *map(str, self.bad)]
+            [
+                f"{looked}: "
+                + ("all sealed, nothing missing." if self.clean else "NOT as written. First of each service:"),
+                *map(str, self.bad),
+            ]
         )
 
     def document(self) -> dict[str, Any]:
@@ -134,7 +138,10 @@ def verify(folder: Path, services: Sequence[str], told: Told = lambda done, tota
                 continue
             where = "inbox" if check is _check_inbox else "log"
             try:
-                check(paths, name, counted)
+                # What is wrong in a log is said once: copies are compared with sound logs only.
+                check(
+                    {other: path for other, path in paths.items() if other == name or other not in bad}, name, counted
+                )
             except _Broken as broken:
                 bad[name] = Bad(name, where, broken.what, broken.position, broken.stream, broken.version)
             except (sqlite3.Error, OSError) as error:
@@ -166,11 +173,13 @@ def _check_log(paths: Mapping[str, Path], name: str, counted: _Counted) -> None:
         if meta.get("service") != name:
             raise _Broken(f"the file is that of {meta.get('service')!r}")
         walk = _Walk(name, int(meta["epoch"]))
-        for row in db.execute(_EVENTS):
-            _check_event(walk, row)
-            counted.one()
-        counted.events += walk.last
-        counted.streams += len(walk.heads)
+        try:
+            for row in db.execute(_EVENTS):
+                _check_event(walk, row)
+                counted.one()
+        finally:
+            counted.events += walk.last
+            counted.streams += len(walk.heads)
         _check_heads(db, walk)
         _check_answers(db, walk)
 

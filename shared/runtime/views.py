@@ -209,6 +209,10 @@ class ViewStore:
         row = db.execute(_POINTER_OF, {"name": view.name}).one()
         return row.generation, row.version
 
+    def generations(self, db: Connection) -> dict[str, int]:
+        """Current generation of every view, by name."""
+        return {row.view: row.generation for row in db.execute(_POINTERS)}
+
     def tables(self, view: View, generation: int) -> Tables:
         """The tables of one generation (made once per process)."""
         key = (view.name, generation)
@@ -223,10 +227,10 @@ class ViewStore:
 
     def set_marks(self, db: Connection, view: View, generation: int, marks: Marks) -> None:
         """Set marks, in the transaction of the effect."""
-        upsert_many(
-            db,
-            MARK,
-            [
+        for (source, epoch, slot), position in marks.items():
+            upsert(
+                db,
+                MARK,
                 {
                     "view": view.name,
                     "generation": generation,
@@ -234,10 +238,8 @@ class ViewStore:
                     "epoch": epoch,
                     "slot": slot,
                     "position": position,
-                }
-                for (source, epoch, slot), position in marks.items()
-            ],
-        )
+                },
+            )
 
     def new_generation(self, view: View) -> int:
         """Reserve a generation beside the current one and make its tables."""
@@ -260,6 +262,7 @@ class ViewStore:
             db.execute(delete(PARKED).where(PARKED.c.view == f"{view.name}@{generation}"))
 
 
+_POINTERS = select(POINTER.c.view, POINTER.c.generation)
 _POINTER_OF = select(POINTER.c.generation, POINTER.c.version).where(POINTER.c.view == bindparam("name"))
 
 

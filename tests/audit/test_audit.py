@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -116,6 +117,23 @@ def test_progress_is_told(folder: Folder) -> None:
     assert told[-1][0] == told[-1][1] > 20
 
 
+def test_the_audit_imports_no_decider_and_no_view() -> None:
+    """A second opinion: of the product it shares the name space of command ids, and nothing else."""
+    imported = set()
+    for module in ("audit", "audit_folds"):
+        tree = ast.parse(Path(audit_module.__file__).with_name(f"{module}.py").read_text())
+        imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+        assert not [
+            name.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for name in node.names
+            if name.name.startswith(("services", "shared"))
+        ]
+    ours = {name for name in imported if name.startswith(("services", "shared"))}
+    assert ours == {"services.audit_folds", "shared.runtime.commands"}
+
+
 # Not idle
 
 
@@ -153,6 +171,16 @@ def test_an_unfolded_event_is_not_idle(folder: Folder) -> None:
 # Each check of the logs can fail
 
 
+@pytest.mark.parametrize("name", ["log.db", "views.db"])
+def test_a_file_that_cannot_be_read_is_named(folder: Folder, name: str) -> None:
+    path = folder.path / "meetings" / name
+    path.with_name(f"{name}-wal").unlink(missing_ok=True)
+    raw = bytearray(path.read_bytes())
+    raw[:16] = b"no database here"
+    path.write_bytes(raw)
+    assert "not a database" in broken(folder)["files"]
+
+
 def test_hashes_names_a_flipped_byte(folder: Folder) -> None:
     with folder.log("issues") as db:
         position, raw = db.execute("SELECT position, state FROM stored_events LIMIT 1").fetchone()
@@ -185,12 +213,9 @@ def test_I2_chain_names_a_wrong_predecessor(folder: Folder) -> None:
 
 
 def test_I2_chain_names_a_wrong_slot_head(folder: Folder) -> None:
-    folder.change(
-        "routing",
-        "UPDATE slot_head SET position = position - 1 WHERE slot = (SELECT slot FROM stored_events "
-        "WHERE position = 40)",
-    )
-    assert "slot heads of routing" in broken(folder)["chain"]
+    with folder.log("notifications") as db:
+        db.execute("UPDATE slot_head SET position = position - 1")
+    assert "slot heads of notifications" in broken(folder)["chain"]
 
 
 def test_I1_answers_names_an_event_without_command(folder: Folder) -> None:
@@ -424,6 +449,17 @@ def test_I8_a_dropped_delivery_is_named(folder: Folder, event_type: str, check: 
     assert f"was not told of {event_type}" in broken(folder)[check]
 
 
+@pytest.mark.parametrize(
+    ("service", "event_type"), [("routing", "EscalatedToForum"), ("issues", "DepartmentConsulted")]
+)
+def test_turns_told_names_an_office_that_does_not_know(folder: Folder, service: str, event_type: str) -> None:
+    about = folder.events(service, event_type)[0]["event_id"]
+    for event in folder.events("notifications", "NotificationDelivered"):
+        if event["data"]["about"] == about:
+            folder.rewrite("notifications", event["position"], lambda data: data.update(about=str(uuid.uuid4())))
+    assert f"was not told of {event_type}" in broken(folder)["turns told"]
+
+
 @pytest.mark.parametrize("lost", ["office", "due"])
 def test_I_22_responsible_names_an_open_case_without(walked: Walked, folder: Folder, lost: str) -> None:
     last = next(e for e in folder.events("routing", "CaseOpened") if e["case_id"] == walked.open_case)
@@ -473,19 +509,14 @@ def test_I5_every_compared_column_is_compared(folder: Folder, shown: Shown) -> N
 
 
 def _logs(folder: Folder) -> dict[str, list[Event]]:
-    files = Files(folder.path)
-    try:
+    with closing(Files(folder.path)) as files:
         return read_logs(files, [])
-    finally:
-        files.close()
 
 
 def _difference(folder: Folder, shown: Shown, logs: dict[str, list[Event]]) -> str | None:
-    files, check = Files(folder.path), Check(shown.table, "")
-    try:
+    check = Check(shown.table, "")
+    with closing(Files(folder.path)) as files:
         compared(shown)(Book(files, logs, {}, {}), check)
-    finally:
-        files.close()
     return check.failure
 
 

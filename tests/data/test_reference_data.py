@@ -23,6 +23,7 @@ from shared.contracts.reference import (
     EdgeOpened,
     Megaregion,
     MemberAppointed,
+    MemberLeft,
     OfficeEstablished,
     OfficeHolderAppointed,
     OfficeHolderLeft,
@@ -408,10 +409,10 @@ def test_I_3_edges_join_bodies_that_exist_as_long_as_the_edge() -> None:
 
 def test_offices_exist_as_long_as_their_body_with_the_roles_of_its_kind() -> None:
     roles = {
-        "council": {"secretary", "chair"},
-        "planning_group": {"secretary", "chair"},
-        "support_group": {"secretary", "chair"},
-        "forum": {"secretary", "chair"},
+        "council": {"secretary", "chair", "deputy"},
+        "planning_group": {"secretary", "chair", "deputy"},
+        "support_group": {"secretary", "chair", "deputy"},
+        "forum": {"secretary", "chair", "deputy"},
         "department": {"reviewer"},
         "organisation": {"officer"},
         "triage": {"desk"},
@@ -486,8 +487,44 @@ def test_seats_belong_to_bodies_of_their_time_and_to_known_fields() -> None:
         assert row["seat"].startswith(f"{row['body']}-seat-")
         assert row["voting"] in ("true", "false")
         assert set(cells(row["fields"])) <= fields
+        if row["on_behalf_of"]:
+            assert lasts(bodies[row["on_behalf_of"]], row), row
 
 
+@pytest.mark.capability("C6")
+def test_C6_every_seat_has_its_role_and_who_sends_it(directory: Directory) -> None:
+    def seats(body: str) -> dict[str, tuple[str, str | None]]:
+        return {
+            seat.seat.removeprefix(f"{body}-seat-"): (seat.role, seat.on_behalf_of)
+            for seat in directory.members(body, KICK_OFF)
+        }
+
+    council, group = seats("council-gangwon"), seats("support-group")
+    assert council.pop("chair") == ("chair", "dept-land-urban")
+    assert council == {seat: ("department_head", f"dept-{seat}") for seat in council}
+    assert group.pop("head") == ("head", None)
+    assert {group[seat] for seat in group if not seat.startswith("vice-head-")} == {
+        ("department_head", body.body) for body in directory.bodies(KICK_OFF, "department")
+    }
+    for seat in group:
+        if seat.startswith("vice-head-"):
+            assert group[seat] == ("vice_head", f"org-{seat.removeprefix('vice-head-')}")
+    assert set(seats("forum").values()) == {("expert", None)}
+
+
+@pytest.mark.capability("C6")
+def test_C6_a_field_that_nobody_holds_any_more_is_not_covered() -> None:
+    left = MemberLeft(body="forum", seat="forum-seat-09", valid_from=date(2024, 1, 1), source="M test")
+    directory = Directory([*all_facts(), left])
+    nine = tuple(sorted(row["field"] for row in read("fields")))
+    assert directory.fields("forum", KICK_OFF - timedelta(days=1)) == ((), ())
+    assert directory.fields("forum", date(2023, 12, 31)) == (nine, ())
+    covered, missing = directory.fields("forum", date(2024, 1, 1))
+    assert missing == ("environment",)
+    assert set(covered) == set(nine) - {"environment"}
+
+
+@pytest.mark.capability("C6")
 def test_C6_eleven_expert_seats_cover_the_nine_fields(directory: Directory) -> None:
     seats = directory.members("forum", KICK_OFF)
     assert len(seats) == 11

@@ -225,8 +225,7 @@ class Play:
 
     def seats(self, body: str) -> list[dict[str, Any]]:
         """The seats of a body today."""
-        rows = self.office(f"{body}.secretary").all("/v1/reference/members")
-        return [row for row in rows if row["body"] == body]
+        return list(self.office(f"{body}.secretary").all("/v1/reference/members", body=body))
 
     def sitting(
         self, body: str, *cases: str, policy_id: str | None = None, present: Sequence[str] | None = None

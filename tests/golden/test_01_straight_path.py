@@ -497,14 +497,19 @@ def test_E8_statements_are_seat_field_stance_and_text(walked: Walked) -> None:
     assert caught.value.status == 422
 
 
-@pytest.mark.capability("C6", part="a seat's role and on whose behalf it sits stand only in its name")
+@pytest.mark.capability("C6")
 def test_C6_seats_have_fields_and_a_term_and_fields_not_heard_are_told(walked: Walked) -> None:
     operator = walked.play.office("operations.operator")
-    seats = [row for row in operator.all("/v1/reference/members", on="2023-09-12") if row["body"] == "forum"]
+    seats = list(operator.all("/v1/reference/members", on="2023-09-12", body="forum"))
     assert len(seats) == 11
+    assert {row["body"] for row in seats} == {"forum"}
     assert all(row["voting"] and row["fields"] and row["valid_from"] == "2023-01-04" for row in seats)
-    assert not [row for row in operator.all("/v1/reference/members", on="2023-01-03") if row["body"] == "forum"]
-    (item,) = walked.play.office(SECRETARY).get(f"/v1/meetings/{walked.outcome.meetings['forum']}")["agenda"]
+    assert {(row["role"], row["on_behalf_of"]) for row in seats} == {("expert", None)}
+    assert not list(operator.all("/v1/reference/members", on="2023-01-03", body="forum"))
+    file = walked.play.office(SECRETARY).get(f"/v1/meetings/{walked.outcome.meetings['forum']}")
+    assert set(file["fields_covered"]) == {one for row in seats for one in row["fields"]}
+    assert file["fields_not_covered"] == []
+    (item,) = file["agenda"]
     heard, missing = item["deliberation"]["fields_heard"], item["deliberation"]["fields_not_heard"]
     assert heard == ["city", "land", "transportation"]
     assert set(heard) | set(missing) == {one for row in seats for one in row["fields"]}

@@ -18,7 +18,7 @@ from shared.runtime.codec import slot_of
 from shared.runtime.declare import Act, Facts, Reactions, Recorded, Service, Wait
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.hosted import Hosted, wait_idle
-from shared.runtime.log import PARKED_ROWS, Insert, Unread
+from shared.runtime.log import PARKED_ROWS, EventLog, Insert, OtherVersion, Unread
 from shared.runtime.parked import listed, replay, shown
 from tests.runtime.ledger import EntryMade, entry
 from tests.runtime.pair import COPIES, Stepped, copy_all, copying, pair
@@ -461,6 +461,13 @@ def test_a_view_parks_a_failing_event_in_order_and_folds_it_when_given_back(open
     assert done == (2, 0)
     assert count(system, "a") == 3
     assert listed(system.folder, system.services) == []
+
+
+def test_a_folder_without_our_files_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OtherVersion, match=r"mirror/log\.db is not there"):
+        listed(tmp_path, pair()[1:])
+    with pytest.raises(OtherVersion, match="not there"):
+        EventLog(tmp_path / "mirror" / "log.db", "mirror")
 
 
 # A type of a later release

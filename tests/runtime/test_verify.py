@@ -22,6 +22,8 @@ from tests.runtime.ledger import entry
 from tests.runtime.pair import Stepped, pair
 
 SERVICES = pair()
+K2 = pytest.mark.capability("K2", part="no signed checkpoints kept outside the database")
+FIRST_8 = pytest.mark.capability("first-8", part="no personal data encrypted and erased by its key")
 NAMES = tuple(service.name for service in SERVICES)
 EVENTS = 40
 COLUMNS = (
@@ -73,7 +75,8 @@ def found(folder: Path, services: Any = NAMES) -> Findings:
     return verify(folder, services)
 
 
-@pytest.mark.capability("K2", "first-8", part="checkpoints kept outside the database, and erasure, are to come")
+@K2
+@FIRST_8
 def test_I_19_a_clean_log_gives_no_alarm(written: Path) -> None:
     told: list[tuple[int, int]] = []
     findings = verify(written, NAMES, lambda done, total: told.append((done, total)))
@@ -93,13 +96,14 @@ def flipped(value: Any, bit: int) -> Any:
     return bytes(raw)
 
 
-@pytest.mark.capability("K2", "first-8", part="checkpoints kept outside the database, and erasure, are to come")
+@K2
+@FIRST_8
 @settings(max_examples=400, deadline=None)
 @given(position=st.integers(1, EVENTS), column=st.sampled_from(COLUMNS), bit=st.integers(0, 20_000))
 def test_I_19_a_bit_flipped_in_any_column_is_found_and_named(
     written: Path, tmp_path_factory: pytest.TempPathFactory, position: int, column: str, bit: int
 ) -> None:
-    folder = work(written, tmp_path_factory)
+    folder = work(written, tmp_path_factory, "columns")
     with closing(sqlite3.connect(folder / "routing" / "log.db", isolation_level=None)) as db:
         db.execute("PRAGMA synchronous=OFF")
         db.execute("BEGIN")
@@ -123,18 +127,18 @@ def test_I_19_a_bit_flipped_in_any_column_is_found_and_named(
             db.execute(f"UPDATE stored_events SET {column} = ? WHERE position = ?", (before, moved))
 
 
-_work: dict[Path, Path] = {}
+_work: dict[tuple[Path, str], Path] = {}
 
 
-def work(written: Path, factory: pytest.TempPathFactory) -> Path:
-    """One copy for all examples; each puts back what it has changed."""
-    if written not in _work:
+def work(written: Path, factory: pytest.TempPathFactory, test: str) -> Path:
+    """One copy for all examples of a test; each puts back what it has changed."""
+    if (written, test) not in _work:
         folder = factory.mktemp("flip")
         for one in SERVICES:
             (folder / one.name).mkdir()
             shutil.copy(written / one.name / "log.db", folder / one.name / "log.db")
-        _work[written] = folder
-    return _work[written]
+        _work[written, test] = folder
+    return _work[written, test]
 
 
 def cells(whole: bytes) -> list[int]:
@@ -149,14 +153,15 @@ def cells(whole: bytes) -> list[int]:
     return offsets
 
 
-@pytest.mark.capability("K2", "first-8", part="checkpoints kept outside the database, and erasure, are to come")
+@K2
+@FIRST_8
 @settings(max_examples=300, deadline=None)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_I_19_a_bit_flipped_in_the_file_where_events_lie_is_found(
     written: Path, tmp_path_factory: pytest.TempPathFactory, where: float, bit: int
 ) -> None:
     """As by a hex editor: any bit of any stored row, SQLite's own header of the row included."""
-    path = work(written, tmp_path_factory) / "routing" / "log.db"
+    path = work(written, tmp_path_factory, "file") / "routing" / "log.db"
     whole = path.read_bytes()
     offsets = cells(whole)
     offset = offsets[int(where * len(offsets))]
@@ -171,7 +176,8 @@ def test_I_19_a_bit_flipped_in_the_file_where_events_lie_is_found(
         path.write_bytes(whole)
 
 
-@pytest.mark.capability("K2", "first-8", part="checkpoints kept outside the database, and erasure, are to come")
+@K2
+@FIRST_8
 @pytest.mark.parametrize("position", [1, EVENTS // 2, EVENTS - 1])
 def test_I_19_a_deleted_event_is_found(written: Path, tmp_path: Path, position: int) -> None:
     with edited(written, tmp_path) as db:
@@ -188,7 +194,8 @@ def test_I_19_a_deleted_and_renumbered_event_is_found(written: Path, tmp_path: P
     assert found(tmp_path).first is not None
 
 
-@pytest.mark.capability("K2", "first-8", part="checkpoints kept outside the database, and erasure, are to come")
+@K2
+@FIRST_8
 def test_I_19_a_tail_cut_off_is_found(written: Path, tmp_path: Path) -> None:
     with edited(written, tmp_path) as db:
         db.execute("DELETE FROM stored_events WHERE position > ?", (EVENTS - 3,))
@@ -212,7 +219,8 @@ def test_I_19_a_tail_cut_off_together_with_the_heads_is_found_by_the_stored_answ
     assert "answered to a command but is not stored" in first.what
 
 
-@pytest.mark.capability("K2", "first-8", part="checkpoints kept outside the database, and erasure, are to come")
+@K2
+@FIRST_8
 @pytest.mark.parametrize("one", [3, 17, 33])
 @pytest.mark.parametrize("distance", [1, 7])
 def test_I_19_two_swapped_events_are_found(written: Path, tmp_path: Path, one: int, distance: int) -> None:
@@ -240,7 +248,8 @@ def put_in(db: sqlite3.Connection, with_head: bool) -> None:
         db.execute("UPDATE slot_head SET position = ? WHERE slot = ?", (last[0] + 1, slot))
 
 
-@pytest.mark.capability("K2", "first-8", part="checkpoints kept outside the database, and erasure, are to come")
+@K2
+@FIRST_8
 @pytest.mark.parametrize("with_head", [False, True])
 def test_I_19_an_inserted_event_is_found(written: Path, tmp_path: Path, with_head: bool) -> None:
     with edited(written, tmp_path) as db:
@@ -280,8 +289,17 @@ def test_the_first_bad_event_of_each_service_is_named(written: Path, tmp_path: P
         with edited(written, tmp_path, service) as db:
             db.execute("UPDATE stored_events SET topic = 'EntryMade.v2' WHERE position IN (5, 6)")
     findings = found(tmp_path)
-    assert [(bad.service, bad.position) for bad in findings.bad] == [("routing", 5), ("mirror", 5)]
+    assert [(bad.service, bad.where, bad.position) for bad in findings.bad] == [
+        ("routing", "log", 5),
+        ("mirror", "log", 5),
+    ]
     assert str(findings.first).startswith("routing log, position 5, Ledger/ledger-4 version 1: the topic")
+
+
+def test_what_is_wrong_in_a_log_is_not_said_again_of_its_copies(written: Path, tmp_path: Path) -> None:
+    with edited(written, tmp_path) as db:
+        db.execute("UPDATE stored_events SET state = X'7B7D' WHERE position IN (5, 6)")
+    assert [(bad.service, bad.position) for bad in found(tmp_path).bad] == [("routing", 5)]
 
 
 def test_a_missing_or_broken_file_is_named(written: Path, tmp_path: Path) -> None:

@@ -264,6 +264,10 @@ class MeetingFile(Fact):
     absent: tuple[str, ...]
     quorum: MeetingQuorum | None
     """``None`` until attendance reached what the charter asks for."""
+    fields_covered: tuple[str, ...] = ()
+    """Fields of expertise that a seat of the body has on the day of the sitting (C6)."""
+    fields_not_covered: tuple[str, ...] = ()
+    """Fields that a seat had before, and none has on that day."""
     opened_at: str | None
     held_at: str | None
     agenda: tuple[AgendaItem, ...]
@@ -342,6 +346,11 @@ def meeting_file(db: Connection, made: Tables, meeting_id: str) -> tuple[Meeting
         agenda=agenda,
     )
     return file, row.version
+
+
+def with_fields(file: MeetingFile, covered: tuple[str, ...], not_covered: tuple[str, ...]) -> MeetingFile:
+    """The same file with the coverage of the body's fields, which the directory told."""
+    return file.model_copy(update={"fields_covered": covered, "fields_not_covered": not_covered})
 
 
 def with_titles(file: MeetingFile, titles: dict[str, str]) -> MeetingFile:

@@ -457,7 +457,7 @@ def test_T_29_no_statement_after_the_sitting_was_held() -> None:
     given(MEETING, *HELD).when(state(**CS)).refused("T-10")
 
 
-@pytest.mark.capability("C6", part="coverage is shown when a deliberation is concluded, not checked at appointment")
+@pytest.mark.capability("C6")
 @pytest.mark.parametrize("fields", [None, (), ("city",)], ids=["no member", "no field", "another field"])
 def test_I_11_a_statement_keeps_a_field_valid_that_day(fields: tuple[str, ...] | None) -> None:
     given(MEETING, *FORUM_ITEM_OPEN).when(state(seat_fields=fields)).refused("I-11")

@@ -122,6 +122,20 @@ def test_appoint_member_with_fields_and_dates() -> None:
     given(BODY).when(appoint()).refused("I-15")
 
 
+@pytest.mark.capability("C6")
+def test_C6_a_seat_has_a_role_and_may_be_advisory() -> None:
+    told = {"role": "expert", "voting": False}
+    given(BODY, ESTABLISHED).when(appoint(**told)).then(MemberAppointed(**(SEAT_FACT | told)))
+    assert MemberAppointed(**SEAT_FACT).role == "member"
+
+
+@pytest.mark.capability("C6")
+def test_I_15_a_seat_sits_on_behalf_of_a_body_that_exists() -> None:
+    told = {"role": "department_head", "on_behalf_of": "dept-road"}
+    given(BODY, ESTABLISHED).when(appoint(**told)).refused("I-15")
+    given(BODY, ESTABLISHED).when(appoint(**told, sender_known=True)).then(MemberAppointed(**(SEAT_FACT | told)))
+
+
 def remove(**other: Any) -> RemoveMember:
     fact: dict[str, Any] = {"body": "support-group", "seat": "seat-1", "valid_from": LATER, "source": "M test"}
     return RemoveMember(**OPERATOR, **(fact | other))

@@ -23,7 +23,7 @@ from shared.contracts.reference import (
     RegionRegistered,
     RegionSucceeded,
 )
-from shared.runtime.directory import SEOUL
+from shared.runtime.directory import SEOUL, Directory
 from shared.testing import given
 
 OPERATOR: dict[str, Any] = {
@@ -113,8 +113,25 @@ def grouping() -> dict[str, Any]:
 def test_publish_grouping_with_its_validity() -> None:
     after = REGISTER.when(group()).then(RegionGroupingPublished(**grouping()))
     after.when(group(source="other")).refused("I-16")
-    after.when(group(grouping="next", valid_from=date(2025, 9, 30), valid_to=None)).refused("I-15")
     assert after.when(group(grouping="next", valid_from=date(2025, 10, 1), valid_to=None)).events()
+
+
+def test_I_15_a_grouping_follows_an_open_one_from_another_day() -> None:
+    open_one = given(REGION_REGISTER, *REGISTER.past, RegionGroupingPublished(**(grouping() | {"valid_to": None})))
+    begins = {"grouping": "next", "valid_from": date(2027, 1, 1), "valid_to": None}
+    open_one.when(group(**begins)).then(RegionGroupingPublished(**(grouping() | begins)))
+    open_one.when(group(**(begins | {"valid_from": grouping()["valid_from"]}))).refused("I-15")
+    open_one.when(group(valid_to=date(2030, 1, 1))).refused("I-16")
+
+
+def test_I_15_of_two_groupings_of_a_day_the_one_that_began_last_applies() -> None:
+    union = Megaregion(megaregion="union", name=Label(ko="통합", en="Union"), regions=("gwangju",))
+    later = {"grouping": "next", "valid_from": date(2027, 1, 1), "valid_to": None, "megaregions": (union,)}
+    facts = [RegionGroupingPublished(**(grouping() | told)) for told in (later, {"valid_to": None})]
+    directory = Directory(facts)
+    assert directory.megaregion("gwangju", date(2026, 12, 31)) == "honam"
+    assert directory.megaregion("gwangju", date(2027, 1, 1)) == "union"
+    assert directory.megaregion("jeonnam", date(2027, 1, 1)) is None, "no mixture of two groupings"
 
 
 def test_I_15_a_grouping_holds_known_regions_once_and_has_a_length() -> None:
