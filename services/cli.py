@@ -79,7 +79,7 @@ def _stop(line: str, code: int) -> None:
 
 def _say(document: Any, as_json: bool, text: Callable[[], None]) -> None:
     if as_json:
-        print(json.dumps(document, ensure_ascii=False, default=str, indent=1))  # noqa: T201
+        print(json.dumps(document, ensure_ascii=False, default=str, indent=1), flush=True)  # noqa: T201
     else:
         text()
 
@@ -93,7 +93,7 @@ def _settings(**options: Any) -> Settings:
 def _bar(title: str, as_json: bool) -> Iterator[Callable[[int, int | None], None]]:
     """A progress bar on standard error; says nothing with ``--json``."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=as_json) as progress:
+    with Progress(*columns, console=errors, transient=True, disable=as_json or not errors.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -362,7 +362,7 @@ def rebuild(
         finally:
             log.close()
             store.close()
-        done.append({"view": f"{service.name}/{one.name}", **result.__dict__})
+        done.append({**result.__dict__, "view": f"{service.name}/{one.name}"})
     _say(done, as_json, lambda: [console.print(row, markup=False) for row in done] and None)
 
 

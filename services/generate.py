@@ -22,7 +22,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
-from pydantic.json_schema import GenerateJsonSchema
 
 from services.__main__ import SERVICES
 from services.capabilities import capabilities_page
@@ -58,16 +57,12 @@ def file_name(cls: type[Event]) -> str:
 # Schemas
 
 
-class _Stored(GenerateJsonSchema):
-    """Every field stands in what is stored, those with a default too."""
-
-    def field_is_required(self, field: Any, total: bool) -> bool:
-        return True
-
-
 def schema(cls: type[Event]) -> dict[str, Any]:
-    """JSON Schema of the payload as it is stored (``data``); the literal type stands in the envelope."""
-    made = cls.model_json_schema(mode="serialization", schema_generator=_Stored)
+    """JSON Schema of the payload as it is stored (``data``); the literal type stands in the envelope.
+
+    A field with a default is not required: a document from before it was added does not have it.
+    """
+    made = cls.model_json_schema(mode="serialization")
     made["properties"].pop("type")
     made["required"] = [name for name in made.get("required", []) if name != "type"]
     return {
@@ -137,7 +132,11 @@ def golden(cls: type[Event], aggregate: str) -> str:
 
 
 def golden_problem(text: str) -> str | None:
-    """Why a committed golden document no longer holds; ``None`` where today's code reads and writes it as it stands."""
+    """Why a committed golden document no longer holds.
+
+    ``None`` where today's code reads it, and writes all that stands in it unchanged; within a schema version an event
+    may have gained fields with defaults since.
+    """
     document = json.loads(text)
     claimed = document.pop("hash", None)
     raw, digest = seal(document)
@@ -150,9 +149,18 @@ def golden_problem(text: str) -> str | None:
     except (KeyError, ValidationError) as error:
         return f"{CHANGED} ({type(error).__name__} on reading it)"
     again = event.model_dump(mode="json", exclude={"type"})
-    if document["schema_version"] == event.schema_version and again != document["data"]:
+    if document["schema_version"] == event.schema_version and not _holds(again, document["data"]):
         return CHANGED
     return None
+
+
+def _holds(again: Any, stored: Any) -> bool:
+    """Whether all of ``stored`` stands in ``again`` as it was; keys beyond it are defaults, or reading had failed."""
+    if isinstance(stored, dict):
+        return isinstance(again, dict) and all(key in again and _holds(again[key], stored[key]) for key in stored)
+    if isinstance(stored, list):
+        return isinstance(again, list) and len(again) == len(stored) and all(map(_holds, again, stored))
+    return type(again) is type(stored) and bool(again == stored)
 
 
 # The page of events

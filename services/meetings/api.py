@@ -75,6 +75,7 @@ from services.meetings.views.work_plan import WORK_PLAN_TREE, WorkPlanTree, has_
 from shared.contracts.codes import BodyKind
 from shared.contracts.meetings import MeetingPlanned
 from shared.runtime.declare import Absent, Act, Facts, Gateway, One, Page, Request, Resource
+from shared.runtime.directory import DIRECTORY
 
 GATEWAY = Gateway("meetings")
 

@@ -81,7 +81,9 @@ class RuleTrace(Fact):
 class Event(Fact):
     """Base of every event's payload. ``type`` is a literal; ``schema_version`` counts the shapes it has had.
 
-    These classes are storage: a field may be added with a default, never changed or removed without an upcast.
+    These classes are storage. Within a schema version fields may be added, each with a default, and what was stored
+    before is read with it; anything else (a field changed, renamed, removed, or added without a default) raises
+    ``schema_version`` and needs an upcast.
     """
 
     schema_version: ClassVar[int] = 1

@@ -275,7 +275,7 @@ class Directory:
         ]
 
     def fields(self, body: str, day: date) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """A body's fields of expertise on ``day``: those that a seat covers, and those that none covers any more (C6)."""
+        """A body's fields of expertise on ``day``: those that a seat covers, those that none covers any more (C6)."""
         covered = {field for seat in self.members(body, day) for field in seat.fields}
         begun = (seat for seat in self._members.get(body, []) if seat.valid_from <= day)
         return tuple(sorted(covered)), tuple(sorted({field for seat in begun for field in seat.fields} - covered))

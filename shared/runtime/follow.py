@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
 from shared.contracts.envelope import event_types
 from shared.decider import Refused
@@ -76,13 +76,20 @@ class Pressure:
 class Loop(threading.Thread):
     """A thread that repeats a step: at once while it finds work, else when woken, else after ``idle`` seconds.
 
-    ``step`` returns whether it found work. One that raises is logged and repeated after a pause: the loop never dies.
+    ``step`` returns whether it found work. One that raises is logged and repeated after a while: the loop never dies.
+    Steps begin at least ``pause`` seconds apart: one fact brings several commits, and a step costs more than a record.
     """
 
     def __init__(
-        self, name: str, step: Callable[[], bool], idle: float = 1.0, pressure: Pressure | None = None
+        self,
+        name: str,
+        step: Callable[[], bool],
+        idle: float = 1.0,
+        pressure: Pressure | None = None,
+        pause: float = 0.0,
     ) -> None:
         super().__init__(name=name, daemon=True)
+        self._pause = pause
         self._step = step
         self._idle = idle
         self._pressure = pressure or Pressure()
@@ -96,6 +103,7 @@ class Loop(threading.Thread):
         """Until ``end``."""
         while not self._ending:
             self.wake.clear()
+            started = time.monotonic()
             try:
                 found = self._pressure.step(self._step, self._end)
             except Exception as error:
@@ -109,6 +117,8 @@ class Loop(threading.Thread):
             self._heartbeat.set_to_current_time()
             if not found and not self._ending:
                 self.wake.wait(self._idle)
+            if (early := started + self._pause - time.monotonic()) > 0:
+                self._end.wait(early)
 
     def end(self) -> None:
         """Stop after the step under way."""
@@ -450,8 +460,13 @@ class ViewsFollower:
         self, db: Connection, own: Sequence[Unread], foreign: Sequence[Unread], since: int, *, careful: bool
     ) -> dict[str, Marks | None]:
         generations = self._store.generations(db)
+        parked: dict[str, set[str]] = {}
+        for row in db.execute(_PARKED_KEYS):
+            parked.setdefault(row.view, set()).add(row.key)
         return {
-            view.name: self._fold(db, view, generations[view.name], own, foreign, since, careful=careful)
+            view.name: self._fold(
+                db, view, generations[view.name], own, foreign, since, parked.get(view.name, set()), careful=careful
+            )
             for view in self._views
         }
 
@@ -463,6 +478,7 @@ class ViewsFollower:
         own: Sequence[Unread],
         foreign: Sequence[Unread],
         since: int,
+        parked: set[str],
         *,
         careful: bool,
     ) -> Marks | None:
@@ -474,7 +490,7 @@ class ViewsFollower:
             return None
         marks = self._progress.views[view.name]
         taken, new = select_rows(view, self._service, marks, own, foreign, since=since)
-        fold_rows(db, self._store, view, generation, taken, careful=careful)
+        fold_rows(db, self._store, view, generation, taken, careful=careful, parked=parked)
         if view.name == DIRECTORY.name and any(row.type in REFERENCE_TYPES for row in taken):
             self._reference_moved = True
         if new:
@@ -526,15 +542,18 @@ def fold_rows(
     *,
     careful: bool,
     label: str | None = None,
+    parked: set[str] | None = None,
 ) -> None:
     """Fold records into one generation; ``careful`` parks what fails, in order of its key, instead of raising.
 
     A type that this release does not know concerns no view of it; a newer version of a known one is parked until an
-    upgrade. ``label`` is the name under which parked records stand (a rebuild's own until it is swapped in).
+    upgrade. ``label`` is the name under which parked records stand (a rebuild's own until it is swapped in);
+    ``parked`` the keys that stand so already, where the caller has read them.
     """
     tables = store.tables(view, generation)
     label = label or view.name
-    parked = {row.key for row in db.execute(_PARKED_KEYS, {"label": label})} if rows else set()
+    if parked is None:
+        parked = {row.key for row in db.execute(_PARKED_KEYS) if row.view == label}
     for row in rows:
         if row.key in parked:
             park_in_view(db, label, row, "behind a parked event of the same key")
@@ -556,7 +575,7 @@ def fold_rows(
             park_in_view(db, label, row, f"{type(error).__name__}: {error}"[:500])
 
 
-_PARKED_KEYS = select(PARKED.c.key).where(PARKED.c.view == bindparam("label"))
+_PARKED_KEYS = select(PARKED.c.view, PARKED.c.key)
 
 
 def park_in_view(db: Connection, label: str, row: Unread, why: str) -> None:

@@ -27,6 +27,9 @@ from shared.runtime.views import ViewStore
 
 DUE_SECONDS = 0.5
 """How often the dates that may have passed are looked at."""
+PAUSE = 0.002
+VIEW_PAUSE = 0.008
+"""Least seconds between two steps of a carrier or of the reactions, and of the views."""
 TRIES = 5
 """How often a command that lost its race is decided again."""
 
@@ -134,9 +137,9 @@ class Hosted:
         heard = [other for other in neighbours if other.name in self.service.hears]
         carrier = NeighbourCarrier(self.log, [other.log for other in heard])
         reactions = ReactionFollower(self.service, self.log, self.reacting)
-        carry = Loop(f"{self.name}-carrier", carrier.step, pressure=self.pressure)
-        react = Loop(f"{self.name}-reactions", reactions.step, pressure=self.pressure)
-        view = Loop(f"{self.name}-views", self.views_follower.step, pressure=self.pressure)
+        carry = Loop(f"{self.name}-carrier", carrier.step, pressure=self.pressure, pause=PAUSE)
+        react = Loop(f"{self.name}-reactions", reactions.step, pressure=self.pressure, pause=PAUSE)
+        view = Loop(f"{self.name}-views", self.views_follower.step, pressure=self.pressure, pause=VIEW_PAUSE)
         self.loops = [carry, react, view]
         if self.service.due is not None:
             self.loops.append(Loop(f"{self.name}-due", self.fire_due, DUE_SECONDS))

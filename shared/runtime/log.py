@@ -107,7 +107,14 @@ class Mark:
 
 
 class Job(Protocol):
-    """Something for the writer: checks first, changes only when it has won."""
+    """Something for the writer: checks first, changes only when it has won.
+
+    What is not ``durable`` by itself need not reach the disk before it is answered: a power cut takes back only what
+    is done again (a record carried anew from its source, a mark set anew), never an acknowledged command.
+    """
+
+    @property
+    def durable(self) -> bool: ...
 
     def apply(self, batch: Batch) -> Any: ...
 
@@ -118,6 +125,10 @@ class Write:
 
     commands: tuple[Prepared, ...]
     mark: Mark | None = None
+
+    @property
+    def durable(self) -> bool:
+        return bool(self.commands)
 
     def apply(self, batch: Batch) -> tuple[Answer, ...]:
         stored = [batch.stored_answer(command) for command in self.commands]
@@ -137,6 +148,7 @@ class Settle:
     """Inbox rows that need no command."""
 
     marks: tuple[Mark, ...]
+    durable: bool = False
 
     def apply(self, batch: Batch) -> None:
         for mark in self.marks:
@@ -149,6 +161,7 @@ class Insert:
 
     source: str
     rows: tuple[Recorded | Unread, ...]
+    durable: bool = False
 
     def apply(self, batch: Batch) -> int:
         return batch.insert_inbox(self.source, self.rows)
@@ -159,6 +172,7 @@ class Run:
     """Any other change to the log's file (counter blocks, contact addresses, parked rows)."""
 
     function: Callable[[sqlite3.Cursor], Any]
+    durable: bool = True
 
     def apply(self, batch: Batch) -> Any:
         return self.function(batch.cursor)
@@ -394,6 +408,7 @@ class EventLog:
         self._docket: dict[str, tuple[int, int]] = {}
         self._docket_lock = threading.Lock()
         self._closing = False
+        self._durable: bool | None = None
         self.on_commit: list[Callable[[Batch], None]] = []
         self._writer = threading.Thread(target=self._write_loop, name=f"{service}-writer", daemon=True)
         self._writer.start()
@@ -464,6 +479,10 @@ class EventLog:
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         with connection.cursor() as cursor:
             try:
+                if (durable := any(job.durable for job, _ in jobs)) != self._durable:
+                    # Write-ahead log: a later flushed commit carries all before it to the disk, in order.
+                    cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                    self._durable = durable
                 cursor.execute("BEGIN IMMEDIATE")
                 batch = Batch(cursor, self)
                 for job, future in jobs:

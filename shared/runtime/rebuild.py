@@ -21,7 +21,7 @@ from sqlalchemy import Connection, delete, select, text, update
 from shared.runtime.declare import Tables, View
 from shared.runtime.follow import INBOX, fold_rows, select_rows
 from shared.runtime.log import EventLog, Unread
-from shared.runtime.views import MARK, PARKED, POINTER, SCAN, Marks, ViewStore
+from shared.runtime.views import MARK, PARKED, POINTER, SCAN, Marks, ViewStore, gathered
 
 PAGE = 500
 """Events in one commit at most: the follower waits no longer than that."""
@@ -170,7 +170,7 @@ class _Building:
 
     def _commit_page(self) -> bool:
         try:
-            with self._store.write() as db:
+            with self._store.write() as db, gathered(db):
                 page = self._fold_page(db, careful=False)
         except Exception as error:
             logger.warning("fold failed", view=self._view.name, error=f"{type(error).__name__}: {error}"[:500])

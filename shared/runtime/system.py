@@ -99,7 +99,7 @@ class System:
         """Start every loop."""
         # Each statement on a database gives the interpreter away, and getting it back takes up to an interval: with the
         # default 5 ms a command would wait longer than it works while followers are busy.
-        sys.setswitchinterval(0.0005)
+        sys.setswitchinterval(0.005)
         for hosted in self.hosted:
             hosted.start(self.hosted)
         metrics.watch(self._probe)

@@ -100,6 +100,11 @@ def test_a_stopped_system_is_clean_and_untouched(walked: Walked, folder: Folder)
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_an_orderly_stop_leaves_everything_in_the_files(walked: Walked) -> None:
+    """Nothing stands in a write-ahead log beside them: a copy of the files is a copy of the data."""
+    assert not [path for path in walked.folder.rglob("*-wal") if path.stat().st_size]
+
+
 def test_a_folder_without_databases_is_no_finding(tmp_path: Path) -> None:
     with pytest.raises(NoData):
         audit(tmp_path, None, None)

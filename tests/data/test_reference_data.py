@@ -407,6 +407,7 @@ def test_I_3_edges_join_bodies_that_exist_as_long_as_the_edge() -> None:
     }
 
 
+@pytest.mark.capability("C1")
 def test_offices_exist_as_long_as_their_body_with_the_roles_of_its_kind() -> None:
     roles = {
         "council": {"secretary", "chair", "deputy"},

@@ -30,12 +30,16 @@ REGIONS = (
 KINDS = {
     ("council", "secretary"): "council-busan.secretary",
     ("council", "chair"): "council-busan.chair",
+    ("council", "deputy"): "council-busan.deputy",
     ("planning_group", "secretary"): "planning-group.secretary",
     ("planning_group", "chair"): "planning-group.chair",
+    ("planning_group", "deputy"): "planning-group.deputy",
     ("support_group", "secretary"): "support-group.secretary",
     ("support_group", "chair"): "support-group.chair",
+    ("support_group", "deputy"): "support-group.deputy",
     ("forum", "secretary"): "forum.secretary",
     ("forum", "chair"): "forum.chair",
+    ("forum", "deputy"): "forum.deputy",
     ("department", "reviewer"): "dept-rail.reviewer",
     ("organisation", "officer"): "org-busan.officer",
     ("triage", "desk"): "triage-desk.desk",
@@ -87,6 +91,18 @@ def test_I_9_every_kind_of_office_without_a_row_is_refused(world: World, route: 
         if (route.action, kind, role) not in rows:
             assert_refused(ask(world, route, office), 403, "I-9")
     assert world.stored() == before
+
+
+@pytest.mark.capability("C1")
+@pytest.mark.parametrize("body", ["council-gangwon", "planning-group", "support-group", "forum"])
+def test_I_9_a_deputy_has_no_power_of_its_own(world: World, body: str) -> None:
+    """It stands in for the head by delegation only, and there is none: it reads, and every other act is refused."""
+    acts = [route for route in COMMANDS if route.action != "mark_read"]
+    before = world.stored()
+    for route in acts:
+        assert_refused(ask(world, route, f"{body}.deputy"), 403, "I-9")
+    assert world.stored() == before
+    assert world.http.get("/v1/issues", headers=world.headers(f"{body}.deputy")).status_code == 200
 
 
 def test_the_table_refuses_more_than_it_allows() -> None:

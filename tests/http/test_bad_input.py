@@ -33,7 +33,7 @@ def assert_refused(answer: httpx.Response, *statuses: int) -> None:
     assert problem["status"] == answer.status_code
     assert MARKER not in answer.text
     assert not any(MARKER in value for value in answer.headers.values())
-    assert answer.elapsed.total_seconds() < 2
+    assert answer.elapsed.total_seconds() < 5
 
 
 @pytest.fixture(autouse=True)

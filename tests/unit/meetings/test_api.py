@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, cast
 
 import pytest
@@ -51,6 +51,7 @@ from shared.contracts.reference import (
     BodyEstablished,
     CharterAdopted,
     MemberAppointed,
+    MemberLeft,
     OfficeEstablished,
     RegionCodes,
     RegionRegistered,
@@ -363,6 +364,23 @@ def test_a_meeting_file_has_the_titles_of_its_cases(db: Connection) -> None:
     assert (found.version, found.key, found.value.agenda[0].title) == (2, "meeting-f", "Road")
     with pytest.raises(Absent):
         api.get_meeting(desk(db, meeting_id="meeting-x"))
+
+
+@pytest.mark.capability("C6")
+def test_C6_a_meeting_file_shows_a_field_that_nobody_holds_any_more(db: Connection) -> None:
+    seats = [
+        MemberAppointed(
+            body="forum", seat=f"seat-{field}", name=label(field), fields=(field,), valid_from=START, source="V"
+        )
+        for field in ("land", "city")
+    ]
+    request = desk(db, meeting(), meeting_id="meeting-f")
+    for left, not_covered in ((DAY, ("city",)), (DAY + timedelta(days=1), ())):
+        empty = MemberLeft(body="forum", seat="seat-city", valid_from=left, source="V")
+        cast(Any, request).directory = Directory([*seats, empty])
+        file = api.get_meeting(request).value
+        assert file.fields_not_covered == not_covered
+        assert set(file.fields_covered) | set(not_covered) == {"land", "city"}
 
 
 def test_the_waiting_list_is_the_own_bodys_unless_another_is_named(db: Connection) -> None:
