@@ -573,8 +573,13 @@ def _dispatches(book: Book, check: Check) -> None:
 def _moves(book: Book, check: Check) -> None:
     """Each decision, review, acceptance and refusal on a case has made its move once, or left its ``MoveRefused``."""
     made: dict[tuple[str, str], list[str]] = defaultdict(list)
+    completed: set[str] = set()
     for event in case_events(book.logs):
-        if event.data.get("cause") and not event.data.get("override"):
+        # A case that its owner completes (row 38a) closes under the cause of its assignment: no second move of that.
+        by_owner = event.type == "CaseClosed" and event.aggregate_id in completed
+        if event.type == "ImplementationCompleted":
+            completed.add(event.aggregate_id)
+        if event.data.get("cause") and not event.data.get("override") and not by_owner:
             made[event.aggregate_id, event.data["cause"]].append(event.type)
     for event in book.of_type("issues", "IssueAccepted", "IssueRefused", "IssueReviewed"):
         _moved(check, event, made[event.case_id or "", event.id], event.type)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import httpx
 import typer
@@ -34,7 +34,7 @@ from shared.runtime.declare import Service, View
 from shared.runtime.directory import DIRECTORY
 from shared.runtime.log import EventLog, OtherVersion
 from shared.runtime.settings import BadSetting, Settings
-from shared.runtime.system import CannotStart, System, folder_lock, migrate, opened
+from shared.runtime.system import CannotStart, System, folder_lock, migrate, opened, running_url
 from shared.runtime.views import ViewStore
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
@@ -69,7 +69,7 @@ def main() -> None:
         sys.exit(0)
 
 
-def _stop(line: str, code: int) -> None:
+def _stop(line: str, code: int) -> NoReturn:
     if "--json" in sys.argv:
         print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))  # noqa: T201
     else:
@@ -344,6 +344,7 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> None:
     """A view from zero beside the old one, swapped when it has caught up; the system may run meanwhile."""
+    from shared.runtime.rebuild import CannotRebuild, RebuildRunning
     from shared.runtime.rebuild import rebuild as run
 
     settings = _settings(data=data)
@@ -359,11 +360,20 @@ def rebuild(
         try:
             with _bar(f"{service.name}/{one.name}", as_json) as progress:
                 result = run(log, store, one, progress)
+        except RebuildRunning as error:
+            _stop(str(error), 6)
+        except CannotRebuild as error:
+            _stop(str(error), 1)
         finally:
             log.close()
             store.close()
         done.append({**result.__dict__, "view": f"{service.name}/{one.name}"})
-    _say(done, as_json, lambda: [console.print(row, markup=False) for row in done] and None)
+
+    def text() -> None:
+        for row in done:
+            console.print(row, markup=False)
+
+    _say(done, as_json, text)
 
 
 @app.command()
@@ -387,11 +397,15 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Every promise, checked on the databases; exit code 1 and the first broken one, named."""
+    from services.audit import NoData
     from services.audit import audit as run
 
     settings = _settings(data=data)
     with _bar("Promises", as_json) as progress:
-        found = run(settings.data, journal, url, told=progress)
+        try:
+            found = run(settings.data, journal, url or running_url(settings.data), told=progress)
+        except NoData as error:
+            _stop(str(error), 2)
     _say(found.document(), as_json, lambda: console.print(found.sentence(), markup=False))
     if found.exit_code:
         raise typer.Exit(found.exit_code)

@@ -39,6 +39,7 @@ def build(gateways: Gateways, ready: Callable[[], list[str]], issuer: Issuer | N
     Raises ``ValueError`` for two routes with one operation id.
     """
     app = FastAPI(title="Maru", version="1", openapi_url="/openapi.json", docs_url="/docs", redoc_url=None)
+    app.router.redirect_slashes = False
     seen: set[str] = set()
     for hosted in gateways.hosted:
         for command in hosted.service.gateway.commands:
@@ -105,7 +106,7 @@ def _read_endpoint(gateways: Gateways, hosted: Hosted, route: ReadRoute) -> Endp
 def _add_stream(app: FastAPI, gateways: Gateways, hosted: Hosted, route: ReadRoute) -> None:
     async def opened(request: HttpRequest) -> tuple[Stream, int]:
         """Check everything before the stream begins: afterwards the status is sent."""
-        subject = gateways.verifier.subject(request.headers.get("authorization"))
+        subject = await gateways.begin_read(hosted, route, request)
 
         def look() -> Stream:
             with gateways.authorise_read(hosted, route, request, subject) as asked:
@@ -188,7 +189,7 @@ def _add_issuer(app: FastAPI, gateways: Gateways, issuer: Issuer) -> None:
         from_now = directory.business_time(_utc_now()).date()
         holders = directory.holders(office, from_now)
         if not holders:
-            return JSONResponse({"status": "nobody holds this office today"}, 404)
+            raise bad_request("not_found", "오늘 그 직위를 맡은 이가 없습니다.", "Nobody holds this office today.", 404)
         return JSONResponse({"office": office, "subject": holders[0], "token": issuer.token(holders[0])})
 
 

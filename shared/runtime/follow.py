@@ -460,9 +460,18 @@ class ViewsFollower:
         self, db: Connection, own: Sequence[Unread], foreign: Sequence[Unread], since: int, *, careful: bool
     ) -> dict[str, Marks | None]:
         generations = self._store.generations(db)
+        scans = self._store.scans(db)
         parked: dict[str, set[str]] = {}
         for row in db.execute(_PARKED_KEYS):
             parked.setdefault(row.view, set()).add(row.key)
+        for view in self._views:
+            known = self._progress.views[view.name]
+            if any(
+                scans.get((view.name, generations[view.name], source), 0) != known.get((source, 0, SCAN), 0)
+                for source in (self._service, INBOX)
+            ):
+                # Another follower, or a swap, has moved the marks: compare and set, never fold twice.
+                self._generation[view.name] = 0
         return {
             view.name: self._fold(
                 db, view, generations[view.name], own, foreign, since, parked.get(view.name, set()), careful=careful
@@ -483,7 +492,7 @@ class ViewsFollower:
         careful: bool,
     ) -> Marks | None:
         if generation != self._generation[view.name]:
-            # Rebuilt and swapped meanwhile: go on from the new generation's marks.
+            # Rebuilt and swapped, or moved by another follower: go on from the marks that stand there.
             self._generation[view.name] = generation
             self._progress.views[view.name] = self._store.marks(db, view, generation)
             self._reference_moved = self._reference_moved or view.name == DIRECTORY.name

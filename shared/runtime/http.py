@@ -32,7 +32,7 @@ from shared.runtime.cursors import Cursors
 from shared.runtime.declare import Act, CommandRoute, One, Page, ReadRoute
 from shared.runtime.hosted import Hosted, Snapshot
 from shared.runtime.log import Answer, IdReused, Unavailable, Write
-from shared.runtime.positions import Position, last_of, reached, read_positions
+from shared.runtime.positions import last_of, reached, read_positions
 from shared.runtime.problems import Stop, bad_request, not_authenticated, unavailable
 from shared.runtime.workers import Call, Workers
 
@@ -170,9 +170,7 @@ class Gateways:
         """Answer one read; every way out is counted."""
         started = time.perf_counter()
         try:
-            subject = self.verifier.subject(http.headers.get("authorization"))
-            _check_path(http)
-            await self._await_positions(hosted, http, route.views)
+            subject = await self.begin_read(hosted, route, http)
             response: Response = await self.reads.run(Call(partial(self._read, hosted, route, http, subject)))
         except Stop as stop:
             response = stop.response()
@@ -182,6 +180,16 @@ class Gateways:
             response = not_authenticated().response()
         metrics.REQUESTS.labels(route.operation_id, response.status_code).observe(time.perf_counter() - started)
         return response
+
+    async def begin_read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest) -> str:
+        """What comes before every read, a stream too: token, path, parameters, positions. Gives the subject."""
+        subject = self.verifier.subject(http.headers.get("authorization"))
+        _check_path(http)
+        allowed = route.query if route.stream else (*route.query, "cursor", "limit")
+        if any(name not in allowed for name in http.query_params):
+            raise bad_request("unknown_parameter", "알 수 없는 매개변수입니다.", "Unknown query parameter.")
+        await self._await_positions(hosted, http, route.views)
+        return subject
 
     def authorise_read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str) -> Asked:
         """A read request that the policy allows, with its snapshot open. Raises ``Refused``."""
@@ -195,9 +203,6 @@ class Gateways:
         return request
 
     def _read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str) -> Response:
-        for name in http.query_params:
-            if name not in (*route.query, "cursor", "limit"):
-                raise bad_request("unknown_parameter", "알 수 없는 매개변수입니다.", "Unknown query parameter.")
         with self.authorise_read(hosted, route, http, subject) as request:
             request.limit = _limit(http.query_params.get("limit"))
             if "cursor" in http.query_params:
@@ -233,18 +238,16 @@ class Gateways:
         prefer = re.search(r"\bwait=(\d{1,2})\b", http.headers.get("prefer", ""))
         if prefer is not None:
             seconds = min(float(prefer.group(1)), 30.0)
+        end = time.monotonic() + seconds
         for position in read_positions(header):
-            await self._await_position(hosted, position, views, seconds)
-
-    async def _await_position(self, hosted: Hosted, position: Position, views: Sequence[Any], seconds: float) -> None:
-        if not await hosted.progress.wait(reached(hosted, position, views), seconds):
-            raise Stop(
-                503,
-                "position_not_reached",
-                "요청한 시점까지 아직 반영되지 않았습니다. 잠시 뒤 다시 시도하십시오.",
-                "The position asked for is not reached yet: try again shortly.",
-                headers={"Retry-After": "1"},
-            )
+            if not await hosted.progress.wait(reached(hosted, position, views), end - time.monotonic()):
+                raise Stop(
+                    503,
+                    "position_not_reached",
+                    "요청한 시점까지 아직 반영되지 않았습니다. 잠시 뒤 다시 시도하십시오.",
+                    "The position asked for is not reached yet: try again shortly.",
+                    headers={"Retry-After": "1"},
+                )
 
 
 @dataclass
@@ -379,7 +382,8 @@ def _check_path(http: HttpRequest) -> None:
 
 
 def _check_if_match(header: str | None, version: int) -> None:
-    if header is None:
+    if header is None or header.strip() == "*":
+        # "*" would match whatever stands there: the command would be given without having read it.
         raise Stop(
             428,
             "I-18",

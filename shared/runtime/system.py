@@ -32,6 +32,9 @@ from shared.runtime.views import ViewStore
 SILENT_SECONDS = 30.0
 """A loop that has not turned for so long is not ready."""
 
+URL_FILE = "maru.url"
+"""Where a running system notes its address, for the commands of the same folder."""
+
 logger = structlog.get_logger("maru.system")
 
 
@@ -59,6 +62,19 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         file.close()
+
+
+def running_url(folder: Path) -> str | None:
+    """The address of the system that runs on a folder, if one does."""
+    note = folder / URL_FILE
+    if not note.exists():
+        return None
+    try:
+        with folder_lock(folder):
+            # Nobody runs here: the note is what a killed process has left.
+            return None
+    except CannotStart:
+        return note.read_text() or None
 
 
 def migrate(services: Sequence[Service], folder: Path) -> None:
@@ -147,6 +163,7 @@ class System:
         while not server.started and time.monotonic() < end:
             time.sleep(0.005)
         self.url = f"http://{self.settings.host}:{listening.getsockname()[1]}"
+        (self.folder / URL_FILE).write_text(self.url)
         return self.url
 
     def stop(self) -> None:
@@ -154,6 +171,7 @@ class System:
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(timeout=10)
+            (self.folder / URL_FILE).unlink(missing_ok=True)
         self.gateways.commands.stop()
         self.gateways.reads.stop()
         for hosted in self.hosted:

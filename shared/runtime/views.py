@@ -225,6 +225,10 @@ class ViewStore:
         rows = db.execute(select(MARK).where(MARK.c.view == view.name, MARK.c.generation == generation))
         return {(row.source, row.epoch, row.slot): row.position for row in rows}
 
+    def scans(self, db: Connection) -> dict[tuple[str, int, str], int]:
+        """(view, generation, source) → up to where all is taken."""
+        return {(row.view, row.generation, row.source): row.position for row in db.execute(_SCANS)}
+
     def set_marks(self, db: Connection, view: View, generation: int, marks: Marks) -> None:
         """Set marks, in the transaction of the effect."""
         for (source, epoch, slot), position in marks.items():
@@ -262,6 +266,7 @@ class ViewStore:
             db.execute(delete(PARKED).where(PARKED.c.view == f"{view.name}@{generation}"))
 
 
+_SCANS = select(MARK).where(MARK.c.slot == SCAN)
 _POINTERS = select(POINTER.c.view, POINTER.c.generation)
 _POINTER_OF = select(POINTER.c.generation, POINTER.c.version).where(POINTER.c.view == bindparam("name"))
 
