@@ -95,9 +95,8 @@ def kept_up(folder: Path, rates: tuple[int, ...], seconds: float) -> None:
             state = server.state(120)
             lag = time.perf_counter() - started
             good = not seen.wrong and state["idle"] and lag <= 2 and seen.percentile(0.99) < 1
-            print(
-                f"    {rate:4d}/s: lag at the end {lag:5.2f} s, answer p99 {seen.percentile(0.99) * 1e3:5.0f} ms  {good}"
-            )
+            p99, told = seen.percentile(0.99) * 1e3, "kept up" if good else "not kept up"
+            print(f"    {rate:4d}/s: lag at the end {lag:5.2f} s, answer p99 {p99:5.0f} ms  {told}")
             if not good:
                 break
             best = rate

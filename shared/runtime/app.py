@@ -141,7 +141,7 @@ def _add_stream(app: FastAPI, gateways: Gateways, hosted: Hosted, route: ReadRou
                         "data": event.data.model_dump(mode="json", exclude={"type"}),
                     }
                     yield ServerSentEvent(data=shown, event=event.type, id=f"{row.epoch}-{row.position}")
-            await hosted.progress.wait(partial(_has_more, hosted, stream.case_id, position), 10.0)
+            await hosted.progress.wait(partial(_has_more, hosted, stream.case_id, position), 10.0, hurry=False)
 
     app.add_api_route(
         route.path,

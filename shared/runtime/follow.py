@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,10 +50,12 @@ logger = structlog.get_logger("maru.follow")
 
 
 class Pressure:
-    """How many commands are being decided and stored, and what followers do while these are many.
+    """Lets the followers of a process work in turn, and rest while commands are many.
 
-    Then one follower works at a time, and rests twice as long as it worked: commands get the processor first, and
-    followers find more at once, which costs less for each record. Nothing is refused, views and reactions fall behind.
+    Only one thread runs Python at a time: several followers at once would not be faster, and every command would wait
+    for each of them to give the interpreter away. While many commands are being decided and stored, a follower also
+    rests twice as long as it worked: commands come first, and followers find more at once, which costs less for each
+    record. Nothing is refused; views and reactions fall behind.
     """
 
     MANY = 24
@@ -62,14 +65,15 @@ class Pressure:
         self.commands = 0
         self._turn = threading.Lock()
 
-    def step(self, step: Callable[[], bool], ending: threading.Event) -> bool:
-        """Run a follower's step, in turn where commands are many."""
-        if self.commands <= self.MANY:
+    def step(self, step: Callable[[], bool], ending: threading.Event, *, hurry: bool) -> bool:
+        """Run a follower's step when it is its turn; at once where somebody waits for it and commands are few."""
+        if hurry and self.commands <= self.MANY:
             return step()
         with self._turn:
             started = time.monotonic()
             found = step()
-            ending.wait(self.REST * (time.monotonic() - started) if self.commands > self.MANY else 0)
+            if self.commands > self.MANY:
+                ending.wait(self.REST * (time.monotonic() - started))
         return found
 
 
@@ -77,7 +81,8 @@ class Loop(threading.Thread):
     """A thread that repeats a step: at once while it finds work, else when woken, else after ``idle`` seconds.
 
     ``step`` returns whether it found work. One that raises is logged and repeated after a while: the loop never dies.
-    Steps begin at least ``pause`` seconds apart: one fact brings several commits, and a step costs more than a record.
+    Steps begin at least ``pause`` seconds apart unless somebody waits (``progress``): one fact brings several commits,
+    and a step costs more than a record.
     """
 
     def __init__(
@@ -87,15 +92,19 @@ class Loop(threading.Thread):
         idle: float = 1.0,
         pressure: Pressure | None = None,
         pause: float = 0.0,
+        progress: Progress | None = None,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._pause = pause
         self._step = step
         self._idle = idle
         self._pressure = pressure or Pressure()
+        self._progress = progress or Progress()
+        self._progress.loops.append(self)
         self._ending = False
         self._end = threading.Event()
         self.wake = threading.Event()
+        self.hurry = threading.Event()
         self.beat = time.monotonic()
         self._heartbeat = metrics.HEARTBEAT.labels(name)
 
@@ -105,10 +114,10 @@ class Loop(threading.Thread):
             self.wake.clear()
             started = time.monotonic()
             try:
-                found = self._pressure.step(self._step, self._end)
+                found = self._pressure.step(self._step, self._end, hurry=self._progress.waiting > 0)
             except Exception as error:
                 if self._ending:
-                    return
+                    break
                 logger.warning("step failed", loop=self.name, error=type(error).__name__, detail=str(error)[:500])
                 metrics.LOOP_FAILURES.labels(self.name).inc()
                 found = False
@@ -117,14 +126,20 @@ class Loop(threading.Thread):
             self._heartbeat.set_to_current_time()
             if not found and not self._ending:
                 self.wake.wait(self._idle)
-            if (early := started + self._pause - time.monotonic()) > 0:
-                self._end.wait(early)
+            self._rest(started + self._pause)
+        metrics.HEARTBEAT.remove(self.name)
+
+    def _rest(self, until: float) -> None:
+        self.hurry.clear()
+        if not self._progress.waiting and not self._ending and (left := until - time.monotonic()) > 0:
+            self.hurry.wait(left)
 
     def end(self) -> None:
         """Stop after the step under way."""
         self._ending = True
         self._end.set()
         self.wake.set()
+        self.hurry.set()
 
 
 class Progress:
@@ -132,9 +147,23 @@ class Progress:
 
     def __init__(self) -> None:
         self.views: dict[str, Marks] = {}
+        self.loops: list[Loop] = []
+        self.waiting = 0
+        """How many wait just now: the loops make no pauses meanwhile."""
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._planned = False
+
+    @contextmanager
+    def hurried(self) -> Iterator[None]:
+        """Somebody waits: the loops of this service hurry."""
+        self.waiting += 1
+        try:
+            for loop in self.loops:
+                loop.hurry.set()
+            yield
+        finally:
+            self.waiting -= 1
 
     def moved(self) -> None:
         """Called from any thread after a commit."""
@@ -159,10 +188,14 @@ class Progress:
                 still.append((reached, future))
         self._waiters = still
 
-    async def wait(self, reached: Callable[[], bool], seconds: float) -> bool:
-        """Wait until ``reached`` or the time is up; tells which."""
+    async def wait(self, reached: Callable[[], bool], seconds: float, *, hurry: bool = True) -> bool:
+        """Wait until ``reached`` or the time is up; tells which. A live feed is in no ``hurry``."""
         if reached():
             return True
+        with self.hurried() if hurry else nullcontext():
+            return await self._wait(reached, seconds)
+
+    async def _wait(self, reached: Callable[[], bool], seconds: float) -> bool:
         self._loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append((reached, future))

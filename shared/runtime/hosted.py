@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -27,9 +27,8 @@ from shared.runtime.views import ViewStore
 
 DUE_SECONDS = 0.5
 """How often the dates that may have passed are looked at."""
-PAUSE = 0.002
-VIEW_PAUSE = 0.008
-"""Least seconds between two steps of a carrier or of the reactions, and of the views."""
+PAUSE = 0.05
+"""Least seconds between two steps of a loop while nobody waits for it."""
 TRIES = 5
 """How often a command that lost its race is decided again."""
 
@@ -137,9 +136,13 @@ class Hosted:
         heard = [other for other in neighbours if other.name in self.service.hears]
         carrier = NeighbourCarrier(self.log, [other.log for other in heard])
         reactions = ReactionFollower(self.service, self.log, self.reacting)
-        carry = Loop(f"{self.name}-carrier", carrier.step, pressure=self.pressure, pause=PAUSE)
-        react = Loop(f"{self.name}-reactions", reactions.step, pressure=self.pressure, pause=PAUSE)
-        view = Loop(f"{self.name}-views", self.views_follower.step, pressure=self.pressure, pause=VIEW_PAUSE)
+        carry = Loop(f"{self.name}-carrier", carrier.step, pressure=self.pressure, pause=PAUSE, progress=self.progress)
+        react = Loop(
+            f"{self.name}-reactions", reactions.step, pressure=self.pressure, pause=PAUSE, progress=self.progress
+        )
+        view = Loop(
+            f"{self.name}-views", self.views_follower.step, pressure=self.pressure, pause=PAUSE, progress=self.progress
+        )
         self.loops = [carry, react, view]
         if self.service.due is not None:
             self.loops.append(Loop(f"{self.name}-due", self.fire_due, DUE_SECONDS))
@@ -269,8 +272,11 @@ class Hosted:
 def wait_idle(hosted: Sequence[Hosted], seconds: float = 30) -> bool:
     """Wait until the whole system is idle; says whether it came to that."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if all(one.is_idle(hosted) for one in hosted) and all(one.is_idle(hosted) for one in hosted):
-            return True
-        time.sleep(0.02)
+    with ExitStack() as hurry:
+        for one in hosted:
+            hurry.enter_context(one.progress.hurried())
+        while time.monotonic() < end:
+            if all(one.is_idle(hosted) for one in hosted) and all(one.is_idle(hosted) for one in hosted):
+                return True
+            time.sleep(0.01)
     return False

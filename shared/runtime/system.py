@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import socket
 import sys
@@ -115,7 +116,7 @@ class System:
         """Start every loop."""
         # Each statement on a database gives the interpreter away, and getting it back takes up to an interval: with the
         # default 5 ms a command would wait longer than it works while followers are busy.
-        sys.setswitchinterval(0.005)
+        sys.setswitchinterval(0.001)
         for hosted in self.hosted:
             hosted.start(self.hosted)
         metrics.watch(self._probe)
@@ -162,6 +163,10 @@ class System:
         end = time.monotonic() + 20
         while not server.started and time.monotonic() < end:
             time.sleep(0.005)
+        # What is there now stays: looking through it for garbage again and again would stop every request for 100 ms.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 100)
         self.url = f"http://{self.settings.host}:{listening.getsockname()[1]}"
         (self.folder / URL_FILE).write_text(self.url)
         return self.url

@@ -7,8 +7,9 @@ so that no reader ever sees half of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,26 +82,58 @@ def upsert(db: Connection, table: Table, values: Mapping[str, Any]) -> None:
         pending.add(db, table, values)
 
 
-_statements: dict[tuple[str, frozenset[str]], Any] = {}
+@dataclass(frozen=True)
+class _Upsert:
+    """A compiled upsert: its text, the order of its parameters, and what the dialect does to their values."""
+
+    table: Table
+    text: str
+    order: tuple[str, ...]
+    processors: Mapping[str, Callable[[Any], Any]]
+
+
+_upserts: dict[tuple[str, frozenset[str]], _Upsert] = {}
 
 
 def upsert_many(db: Connection, table: Table, rows: list[Mapping[str, Any]]) -> None:
-    """As ``upsert``, for rows that name the same columns, at once."""
+    """As ``upsert``, for rows that name the same columns, at once.
+
+    The statement is compiled once and given to the driver: compiling is half of what a single upsert costs.
+    """
     if not rows:
         return
     names = frozenset(rows[0])
-    statement = _statements.get((table.name, names))
-    if statement is None or statement.table is not table:
-        statement = insert(table)
-        keys = [column.name for column in table.primary_key]
-        changed = {name: statement.excluded[name] for name in names if name not in keys}
-        statement = (
-            statement.on_conflict_do_update(index_elements=keys, set_=changed)
-            if changed
-            else statement.on_conflict_do_nothing(index_elements=keys)
-        )
-        _statements[table.name, names] = statement
-    db.execute(statement, rows)
+    known = _upserts.get((table.name, names))
+    if known is None or known.table is not table:
+        known = _upserts[table.name, names] = _compile_upsert(db, table, names)
+    order, processors = known.order, known.processors
+    if processors:
+        values = [tuple(processors.get(name, _as_is)(row[name]) for name in order) for row in rows]
+    else:
+        values = [tuple(row[name] for name in order) for row in rows]
+    db.exec_driver_sql(known.text, values)
+
+
+def _compile_upsert(db: Connection, table: Table, names: frozenset[str]) -> _Upsert:
+    keys = [column.name for column in table.primary_key]
+    statement = insert(table)
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    statement = (
+        statement.on_conflict_do_update(index_elements=keys, set_=changed)
+        if changed
+        else statement.on_conflict_do_nothing(index_elements=keys)
+    )
+    compiled = statement.compile(dialect=db.dialect, column_keys=sorted(names))
+    processors = {
+        name: processor
+        for name in names
+        if (processor := table.columns[name].type.dialect_impl(db.dialect).bind_processor(db.dialect)) is not None
+    }
+    return _Upsert(table, str(compiled), tuple(compiled.positiontup or ()), processors)
+
+
+def _as_is(value: Any) -> Any:
+    return value
 
 
 class Pending:
