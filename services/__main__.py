@@ -8,7 +8,7 @@ from services.notifications.service import SERVICE as NOTIFICATIONS
 from services.routing.service import SERVICE as ROUTING
 from shared.runtime.declare import Service
 
-SERVICES: tuple[Service, ...] = (ROUTING, ISSUES, MEETINGS, NOTIFICATIONS)
+SERVICES: tuple[Service, ...] = (ISSUES, ROUTING, MEETINGS, NOTIFICATIONS)
 """What was asked (issues), where it is (routing), what bodies did (meetings), who was told (notifications)."""
 
 if __name__ == "__main__":

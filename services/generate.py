@@ -28,7 +28,6 @@ from services.capabilities import capabilities_page
 from shared.contracts import codes
 from shared.contracts.envelope import Envelope, Event, Id, Line, Text, UnknownType, event_types
 from shared.runtime import settings
-from shared.runtime.app import build
 from shared.runtime.codec import GENESIS, is_sealed, seal, unseal
 from shared.runtime.declare import View
 from shared.runtime.directory import DIRECTORY
@@ -292,7 +291,7 @@ def openapi() -> str:
         migrate(SERVICES, data)
         system = System(SERVICES, settings.load(data=data))
         try:
-            return _pretty(build(system.gateways, system.not_ready, system.issuer).openapi())
+            return _pretty(system.app().openapi())
         finally:
             system.stop()
 

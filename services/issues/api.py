@@ -75,10 +75,8 @@ def _about_case(request: Request) -> Resource:
     if not request.load(ISSUE, case_id)[1]:
         raise Absent("issue")
     position = position_of(request, case_id)
-    held_by = position.body if position is not None else None
     return Resource(
-        # A case that nobody holds any more is refused by its own rule, not as another body's.
-        body=request.actor.body if position is not None and held_by is None else held_by,
+        body=position.body if position is not None else None,
         stage=position.stage if position is not None else None,
         regions=regions_of(request, case_id),
     )

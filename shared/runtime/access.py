@@ -165,6 +165,10 @@ _SCOPE_REFUSALS: Mapping[str, tuple[str, str]] = {
         "이 건은 다른 기구가 맡고 있어 귀 기구의 직위로는 처리할 수 없습니다.",
         "This is with another body: an office of your body cannot do it.",
     ),
+    "nobody": (
+        "이 건은 지금 어느 기구도 맡고 있지 않습니다. 이미 끝났거나 아직 배정되지 않았습니다.",
+        "No body holds this now: it has ended, or is not assigned yet.",
+    ),
     "region": ("관할 지역의 건이 아닙니다.", "This is not a matter of your region."),
     "organisation": ("소속 기관의 건이 아닙니다.", "This is not a matter of your organisation."),
     "office": ("다른 직위에 온 것입니다.", "This is addressed to another office."),
@@ -245,7 +249,7 @@ def _outside(
     row: PolicyRow, office: OfficeEstablished, resource: Resource, directory: Directory, day: date
 ) -> str | None:
     if row.scope == "body" and office.body != resource.body:
-        return "body"
+        return "nobody" if resource.body is None else "body"
     if row.scope == "organisation" and office.body != resource.organisation:
         return "organisation"
     if row.scope == "office" and office.office != resource.office:

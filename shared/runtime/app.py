@@ -32,10 +32,13 @@ _HEADERS: dict[str, str] = {
 }
 
 
-def build(gateways: Gateways, ready: Callable[[], list[str]], issuer: Issuer | None = None) -> FastAPI:
+def build(
+    gateways: Gateways, ready: Callable[[], list[str]], probe: metrics.Probe, issuer: Issuer | None = None
+) -> FastAPI:
     """The application for the services hosted here.
 
-    ``ready`` tells what is not in order (empty: ready); ``issuer`` is the development issuer where one is built in.
+    ``ready`` tells what is not in order (empty: ready); ``probe`` reads the gauges of the databases; ``issuer`` is the
+    development issuer where one is built in.
     Raises ``ValueError`` for two routes with one operation id.
     """
     app = FastAPI(title="Maru", version="1", openapi_url="/openapi.json", docs_url="/docs", redoc_url=None)
@@ -72,7 +75,7 @@ def build(gateways: Gateways, ready: Callable[[], list[str]], issuer: Issuer | N
                 responses=_problems(400, 401, 403, 404, 503),
                 response_class=JSONResponse,
             )
-    _add_operations(app, ready)
+    _add_operations(app, ready, probe)
     if issuer is not None:
         _add_issuer(app, gateways, issuer)
     guard(app)
@@ -163,7 +166,7 @@ def _has_more(hosted: Hosted, case_id: str, position: int) -> bool:
     return bool(found)
 
 
-def _add_operations(app: FastAPI, ready: Callable[[], list[str]]) -> None:
+def _add_operations(app: FastAPI, ready: Callable[[], list[str]], probe: metrics.Probe) -> None:
     @app.get("/livez", tags=["operation"], operation_id="livez", summary="The process turns; touches nothing")
     async def livez() -> dict[str, str]:
         await asyncio.sleep(0)
@@ -177,7 +180,7 @@ def _add_operations(app: FastAPI, ready: Callable[[], list[str]]) -> None:
 
     @app.get("/metrics", tags=["operation"], operation_id="metrics", summary="Prometheus metrics")
     async def exposition() -> Response:
-        body, kind = await run_in_threadpool(metrics.exposition)
+        body, kind = await run_in_threadpool(metrics.exposition, probe)
         return Response(body, media_type=kind)
 
 

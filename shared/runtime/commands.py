@@ -6,11 +6,10 @@ import hashlib
 import uuid
 from typing import Any
 
-import rfc8785
 import uuid_utils
 
 from shared.contracts.envelope import Event, Reason
-from shared.runtime.codec import seal
+from shared.runtime.codec import canonical, seal
 from shared.runtime.declare import Act, Recorded
 from shared.runtime.log import EventLog, Loaded, NewEvent, Prepared
 
@@ -40,7 +39,7 @@ def client_command_id(service: str, subject: str, office: str | None, key: str) 
 
 def content_hash(*parts: Any) -> str:
     """Hash over canonical JSON: what a client asked, before time, ids and facts are added (I-18)."""
-    return hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+    return hashlib.sha256(canonical({"asked": parts})).hexdigest()
 
 
 def prepare(

@@ -54,12 +54,12 @@ class Pressure:
 
     Only one thread runs Python at a time: several followers at once would not be faster, and every command would wait
     for each of them to give the interpreter away. While many commands are being decided and stored, a follower also
-    rests twice as long as it worked: commands come first, and followers find more at once, which costs less for each
-    record. Nothing is refused; views and reactions fall behind.
+    rests five times as long as it worked: commands come first, and followers find more at once, which costs less for
+    each record. Nothing is refused; views and reactions fall behind.
     """
 
     MANY = 24
-    REST = 2.0
+    REST = 5.0
 
     def __init__(self) -> None:
         self.commands = 0
@@ -106,7 +106,7 @@ class Loop(threading.Thread):
         self.wake = threading.Event()
         self.hurry = threading.Event()
         self.beat = time.monotonic()
-        self._heartbeat = metrics.HEARTBEAT.labels(name)
+        self.turned_at = time.time()
 
     def run(self) -> None:
         """Until ``end``."""
@@ -123,11 +123,10 @@ class Loop(threading.Thread):
                 found = False
                 self.wake.wait(0.2)
             self.beat = time.monotonic()
-            self._heartbeat.set_to_current_time()
+            self.turned_at = time.time()
             if not found and not self._ending:
                 self.wake.wait(self._idle)
             self._rest(started + self._pause)
-        metrics.HEARTBEAT.remove(self.name)
 
     def _rest(self, until: float) -> None:
         self.hurry.clear()

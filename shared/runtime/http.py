@@ -154,7 +154,7 @@ class Gateways:
         if_match = http.headers.get("if-match")
         command_id = client_command_id(hosted.name, subject, http.headers.get("maru-office"), key)
         canonical = body.model_dump(mode="json", exclude_unset=True)
-        asked = content_hash(route.operation_id, http.url.path, if_match, canonical)
+        asked = content_hash(route.operation_id, http.scope["path"], if_match, canonical)
         await self._await_positions(hosted, http, hosted.views)
         job = CommandJob(self, hosted, route, http, subject, body, command_id, asked)
         hosted.pressure.commands += 1

@@ -32,6 +32,8 @@ SCHEMA = "1"
 """Version of the tables of ``log.db``; another one refuses to open."""
 PARKED_ROWS = "state IN ('parked', 'unknown') AND state = 'parked'"
 """Which inbox rows are parked, said so that the partial index serves it: else the whole inbox is read."""
+CACHED = 1000
+"""Aggregates kept folded by a log, and records kept decoded by the process."""
 BATCH = 256
 """Jobs in one transaction at most: bounds the wait of the last one."""
 
@@ -514,6 +516,8 @@ class EventLog:
         if connection is None:
             connection = sqlite3.connect(self.path.as_uri() + "?mode=ro", uri=True, timeout=10, check_same_thread=False)
             connection.isolation_level = None
+            # A connection for each thread: the default cache of 2 MB would be most of the process's memory.
+            connection.execute("PRAGMA cache_size=-256")
             self._local.connection = connection
             with self._cache_lock:
                 self._readers.append(connection)
@@ -557,7 +561,7 @@ class EventLog:
         with self._cache_lock:
             self._cache[stream] = loaded
             self._cache.move_to_end(stream)
-            if len(self._cache) > 4000:
+            if len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
         return loaded
 
@@ -642,7 +646,7 @@ def decode(row: Unread) -> Recorded:
     recorded = Recorded(row.source, row.epoch, row.position, row.slot, row.prev, row.key, envelope, data, row.raw)
     with _decoded_lock:
         _decoded[name] = recorded
-        while len(_decoded) > 4000:
+        while len(_decoded) > CACHED:
             _decoded.popitem(last=False)
     return recorded
 

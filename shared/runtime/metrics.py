@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -25,7 +25,6 @@ PARKED = Counter("maru_parked_total", "Events parked with their key", ["where", 
 CHAIN_HOLES = Counter("maru_chain_holes_total", "Records that arrived before their predecessor", ["service", "source"])
 VIEW_RECORDS = Counter("maru_view_records_total", "Records read by the views' follower", ["service"])
 LOOP_FAILURES = Counter("maru_loop_failures_total", "Steps of a loop that raised", ["loop"])
-HEARTBEAT = Gauge("maru_loop_heartbeat_seconds", "When a loop last turned (Unix time)", ["loop"])
 DUE_FIRED = Counter("maru_due_fired_total", "Due rows fired", ["service"])
 
 
@@ -36,7 +35,7 @@ class Probe(Collector):
         self._read = read
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Nothing until asked: the tests run several systems in one process, each with a probe of its own."""
+        """Nothing: the databases are read only when they are asked."""
         return ()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
@@ -48,16 +47,8 @@ class Probe(Collector):
         return families.values()
 
 
-def watch(probe: Probe) -> None:
-    """Let Prometheus ask this probe."""
-    REGISTRY.register(probe)
-
-
-def unwatch(probe: Probe) -> None:
-    """Forget a probe whose databases are closed."""
-    REGISTRY.unregister(probe)
-
-
-def exposition() -> tuple[bytes, str]:
-    """All metrics as text, and its content type."""
-    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+def exposition(probe: Probe) -> tuple[bytes, str]:
+    """All metrics as text, and its content type: what this process counts, and what one system's databases say."""
+    own = CollectorRegistry()
+    own.register(probe)
+    return generate_latest(REGISTRY) + generate_latest(own), CONTENT_TYPE_LATEST

@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from shared.runtime import metrics
 from shared.runtime.access import Issuer, PolicyTable
@@ -119,7 +120,6 @@ class System:
         sys.setswitchinterval(0.001)
         for hosted in self.hosted:
             hosted.start(self.hosted)
-        metrics.watch(self._probe)
 
     def seed(self, told: Callable[[str, str], None] | None = None) -> int:
         """Load the reference data; gives the number of new acts. ``told`` hears each row, and new, known or changed."""
@@ -144,6 +144,10 @@ class System:
         """Wait until everything stored is carried, answered and folded."""
         return wait_idle(self.hosted, seconds)
 
+    def app(self) -> FastAPI:
+        """The HTTP application of every gateway."""
+        return build(self.gateways, self.not_ready, self._probe, self.issuer)
+
     def serve(self) -> str:
         """Listen in a thread of its own; gives the URL. Raises ``CannotStart`` (3) where the port is taken."""
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -153,9 +157,14 @@ class System:
         except OSError:
             listening.close()
             raise CannotStart(f"Port {self.settings.port} on {self.settings.host} is taken.", 3) from None
-        app = build(self.gateways, self.not_ready, self.issuer)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3, lifespan="off"
+            self.app(),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=3,
+            lifespan="off",
         )
         server = self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=server.run, args=([listening],), name="http", daemon=True)
@@ -183,8 +192,6 @@ class System:
             hosted.end()
         for hosted in self.hosted:
             hosted.stop()
-        with suppress(KeyError):
-            metrics.unwatch(self._probe)
 
     def not_ready(self) -> list[str]:
         """What is not in order: loops that do not turn, parked events."""
@@ -210,6 +217,9 @@ class System:
             yield "maru_inbox_parked", "Parked inbox records", label, parked
             last = hosted.log.last_position()
             yield "maru_log_position", "Last position of the log", label, last
+            for loop in hosted.loops:
+                named = {"loop": loop.name}
+                yield "maru_loop_heartbeat_seconds", "When a loop last turned (Unix time)", named, loop.turned_at
             for view in hosted.views:
                 scan = hosted.progress.views.get(view.name, {}).get((hosted.name, 0, -1), 0)
                 named = {"service": hosted.name, "view": view.name}

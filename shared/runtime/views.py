@@ -193,8 +193,8 @@ class ViewStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writer = _engine(path, "BEGIN IMMEDIATE", 2)
-        self._reader = _engine(path, "BEGIN", 20)
+        self._writer = _engine(path, "BEGIN IMMEDIATE", 2, -4000)
+        self._reader = _engine(path, "BEGIN", 20, -256)
         self._tables: dict[tuple[str, int], Tables] = {}
         self.lock = threading.RLock()
         """Held while this process writes: SQLite has one writer a file, and polling for it wastes time."""
@@ -314,7 +314,7 @@ def fold_prefix(view: View, events: list[Recorded]) -> tuple[Connection, Tables]
     return db, tables
 
 
-def _engine(path: Path, begin: str, size: int) -> Engine:
+def _engine(path: Path, begin: str, size: int, cache: int) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
@@ -329,6 +329,7 @@ def _engine(path: Path, begin: str, size: int) -> Engine:
         connection.execute("PRAGMA journal_mode=WAL")
         # Views are rebuilt from log and inbox: a commit lost to a power cut is folded again.
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA cache_size={cache}")
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "before_execute", _flush_before)
