@@ -370,8 +370,12 @@ def rebuild(
         done.append({**result.__dict__, "view": f"{service.name}/{one.name}"})
 
     def text() -> None:
+        table = Table("view", "events", "seconds", "generation", "content")
         for row in done:
-            console.print(row, markup=False)
+            same = {row["checksum"]: "as before", None: "new version"}.get(row["old_checksum"], "CHANGED")
+            generation = f"{row['old_generation']} → {row['generation']}"
+            table.add_row(str(row["view"]), str(row["events"]), f"{row['seconds']:.2f}", generation, same)
+        console.print(table)
 
     _say(done, as_json, text)
 

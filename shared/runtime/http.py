@@ -109,7 +109,8 @@ class Gateways:
         self.cursors = cursors
         self.development = development
         self.wait_seconds = wait_seconds
-        self.commands = Workers("commands", 2)
+        # One for commands: a second would take turns with it at the one interpreter, and split what shares a commit.
+        self.commands = Workers("commands", 1)
         self.reads = Workers("reads", 2)
         for one in hosted:
             routes: list[CommandRoute | ReadRoute] = [*one.service.gateway.commands, *one.service.gateway.reads]

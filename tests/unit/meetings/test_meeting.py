@@ -604,7 +604,7 @@ LATER = date(2023, 6, 21)
         ("escalate", GROUP, DecisionFields(escalation="law_or_budget_beyond_powers")),
     ],
 )
-def test_a_decision_with_its_fields_is_recorded(
+def test_T_10_T_22_T_30_a_decision_with_its_fields_is_recorded(
     code: DecisionCode, under: CharterAdopted, fields: DecisionFields
 ) -> None:
     opened = MeetingOpened(body="council-gangwon", charter=ref(under))
