@@ -100,7 +100,24 @@ class Absent(Refused):
     """There is no such thing, or it is not for this reader to know (404)."""
 
     def __init__(self, what: str) -> None:
-        super().__init__("absent", f"찾을 수 없습니다: {what}", f"Not found: {what}", kind="absent")
+        super().__init__("absent", f"찾을 수 없습니다: {_NOUNS.get(what, what)}", f"Not found: {what}", kind="absent")
+
+
+_NOUNS = {
+    "agenda item": "안건",
+    "case": "현안의 처리 경위",
+    "consultation": "협의 요청",
+    "issue": "현안",
+    "lineage": "계보",
+    "meeting": "회의",
+    "notice": "통지",
+    "plan_item": "업무계획 과제",
+    "policy": "정책",
+    "review": "합동검토",
+    "task": "과제",
+    "work plan": "업무계획",
+}
+"""What a clerk reads in place of the English word."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ from shared.runtime.codec import unseal
 from shared.runtime.commands import content_hash, derived_id, prepare, seal_decision
 from shared.runtime.declare import Act, Recorded, Service, Tables, View
 from shared.runtime.directory import DIRECTORY, Directory, DirectoryCache
-from shared.runtime.follow import Loop, NeighbourCarrier, Pressure, Progress, ReactionFollower, ViewsFollower
+from shared.runtime.folding import ViewsFollower
+from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.log import Answer, Batch, EventLog, IdReused, Loaded, Lost, Write
+from shared.runtime.loops import Loop, Pressure, Progress
 from shared.runtime.rebuild import build_new_versions
 from shared.runtime.views import ViewStore
 

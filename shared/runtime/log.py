@@ -459,6 +459,9 @@ class EventLog:
 
     def _write_loop(self) -> None:
         with self._datastore.get_connection(commit=True) as connection:
+            with connection.cursor() as cursor:
+                # Command ids lie scattered over their index: with the default 2 MB each insert would read a page anew.
+                cursor.execute("PRAGMA cache_size=-8000")
             while True:
                 first = self._jobs.get()
                 if first is None:

@@ -17,7 +17,7 @@ from sqlalchemy import and_, delete, select
 
 from shared.runtime.declare import Service, View
 from shared.runtime.directory import DIRECTORY
-from shared.runtime.follow import fold_rows
+from shared.runtime.folding import fold_rows
 from shared.runtime.log import EventLog, OtherVersion, Unread
 from shared.runtime.views import PARKED, ViewStore
 

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection, delete, select, text, update
 
 from shared.runtime.declare import Tables, View
-from shared.runtime.follow import INBOX, fold_rows, select_rows
+from shared.runtime.folding import INBOX, fold_rows, select_rows
 from shared.runtime.log import EventLog, Unread
 from shared.runtime.views import MARK, PARKED, POINTER, SCAN, Marks, ViewStore, gathered
 

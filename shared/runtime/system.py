@@ -24,10 +24,10 @@ from shared.runtime.access import Issuer, PolicyTable
 from shared.runtime.app import build
 from shared.runtime.cursors import Cursors
 from shared.runtime.declare import Service
-from shared.runtime.follow import Pressure
 from shared.runtime.hosted import Hosted, wait_idle
 from shared.runtime.http import Gateways
 from shared.runtime.log import PARKED_ROWS
+from shared.runtime.loops import Pressure
 from shared.runtime.settings import Settings
 from shared.runtime.views import ViewStore
 

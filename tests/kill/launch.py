@@ -19,7 +19,7 @@ from typing import Any
 from services.__main__ import SERVICES
 from services.client import Maru
 from services.importing import import_file
-from shared.runtime import follow, log, logs, rebuild, settings, views
+from shared.runtime import folding, follow, log, logs, rebuild, settings, views
 from shared.runtime.system import System, opened
 
 BEFORE_APPEND = "before append"
@@ -69,7 +69,7 @@ class FusedFuture(Future[Any]):
 
 def wrap() -> None:
     """Let each named point burn the fuse."""
-    flush, take, fold = log.Batch.flush, follow.ReactionFollower._take, follow.fold_rows
+    flush, take, fold = log.Batch.flush, follow.ReactionFollower._take, folding.fold_rows
     checksum, drop, send = rebuild.checksum, views.ViewStore.drop_generation, Maru.send
 
     def flush_and_pass(batch: log.Batch) -> None:
@@ -104,7 +104,7 @@ def wrap() -> None:
         (log, "Future", FusedFuture),
         (log.Batch, "flush", flush_and_pass),
         (follow.ReactionFollower, "_take", pass_and_take),
-        (follow, "fold_rows", fold_and_pass),
+        (folding, "fold_rows", fold_and_pass),
         (rebuild, "checksum", pass_and_checksum),
         (views.ViewStore, "drop_generation", pass_and_drop),
         (Maru, "send", send_and_pass),

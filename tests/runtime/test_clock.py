@@ -14,9 +14,9 @@ from shared.contracts.envelope import Authority
 from shared.runtime.access import Issuer
 from shared.runtime.declare import Act, Facts, Recorded, Wait
 from shared.runtime.directory import SEOUL
-from shared.runtime.follow import Progress
 from shared.runtime.hosted import Hosted, Snapshot
 from shared.runtime.log import decode
+from shared.runtime.loops import Progress
 from tests.runtime.ledger import AT, BY, LEDGER, MakeEntry
 from tests.runtime.pair import Stepped, copy_all, pair, publish, shifted
 
