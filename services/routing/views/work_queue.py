@@ -182,7 +182,7 @@ class WorkAnswer(Answer):
     cause: str | None
 
 
-_TODO = {
+_WHAT_TO_DO = {
     "R0": Words(ko="맡을 기관 지정", en="Name the competent body"),
     "R1": Words(ko="건의 확인 후 수리 또는 반려", en="Check the suggestion; accept or refuse it"),
     "R3": Words(ko="검토의견을 모아 합동검토 종결", en="Gather the opinions and conclude the joint review"),
@@ -248,7 +248,7 @@ def _answer(row: Any, directory: Directory, today: date) -> WorkAnswer:
         case "move_refused":
             todo = Words(ko=row.ko, en=row.en)
         case _:
-            todo = _TODO.get(row.stage, _TO_DECIDE)
+            todo = _WHAT_TO_DO.get(row.stage, _TO_DECIDE)
     return WorkAnswer(
         id=row.id,
         kind=row.kind,
