@@ -1,22 +1,17 @@
-"""The running system, for tests that speak to it over HTTP.
-
-The reference data is loaded once a session, into a folder that every system starts from as a copy.
-"""
+"""What tests of several folders start from: databases, and running systems in both forms."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from services.__main__ import SERVICES
-from services.client import Maru
-from services.start import prepare_folder
-from shared.runtime import logs, settings
-from shared.runtime.system import System, opened
+from services.local_servers import Postgres
+from shared.runtime import logs
+from shared.runtime.databases import Databases
+from tests.full_form import FORMS, Form, Seeded
+from tests.places import on_postgresql
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,39 +20,38 @@ def _quiet_logs() -> None:
 
 
 @pytest.fixture(scope="session")
-def seeded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the reference data, its clock at the start; copied, never used itself."""
-    folder = tmp_path_factory.mktemp("seeded") / "data"
-    with opened(SERVICES, settings.load(data=folder, port=0)) as system:
-        prepare_folder(system)
-        assert system.idle()
-    return folder
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A real PostgreSQL for the session. What a crash would lose is no matter here; the fault tests start their own."""
+    server = Postgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"})
+    server.start()
+    yield server
+    server.stop()
 
 
-@contextmanager
-def _serving(seeded: Path, folder: Path) -> Iterator[System]:
-    shutil.copytree(seeded, folder)
-    with opened(SERVICES, settings.load(data=folder, port=0)) as system:
-        system.serve()
-        yield system
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databases]:
+    """Databases of this test alone: the same expectations hold on both."""
+    if request.param == "sqlite":
+        yield Databases(tmp_path)
+    else:
+        with on_postgresql(request.getfixturevalue("postgres"), tmp_path) as databases:
+            yield databases
 
 
 @pytest.fixture(scope="session")
-def system(seeded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One running system for the whole session, on a free port; tests add to it and never count on being alone."""
-    with _serving(seeded_folder, tmp_path_factory.mktemp("system") / "data") as running:
-        yield running
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
+    """Data folders with the reference data, their clock at the start; what systems start from."""
+    return Seeded(tmp_path_factory.mktemp("seeded"))
 
 
-@pytest.fixture
-def fresh_system(seeded_folder: Path, tmp_path: Path) -> Iterator[System]:
-    """A running system that nobody has spoken to, for this test alone."""
-    with _serving(seeded_folder, tmp_path / "fresh") as running:
-        yield running
+@pytest.fixture(scope="session")
+def seeded_folder(seeded: Seeded) -> Path:
+    """A data folder of the embedded form; copied, never used itself."""
+    return seeded.embedded
 
 
-@pytest.fixture
-def maru(system: System) -> Iterator[Maru]:
-    """A client of the session's system."""
-    with Maru(system.url) as client:
-        yield client
+@pytest.fixture(scope="session", params=FORMS)
+def form(request: pytest.FixtureRequest) -> Form:
+    """Both forms, one after the other: the same expectations hold on both."""
+    found: Form = request.param
+    return found

@@ -176,6 +176,14 @@ def _has_more(hosted: Hosted, case_id: str, position: int) -> bool:
     return bool(found)
 
 
+def probes(ready: Callable[[], list[str]], probe: metrics.Probe) -> FastAPI:
+    """The operators' routes alone, for a process that serves nothing else."""
+    app = FastAPI(title="Maru probes", openapi_url=None, docs_url=None, redoc_url=None)
+    _add_operations(app, ready, probe)
+    guard(app)
+    return app
+
+
 def _add_operations(app: FastAPI, ready: Callable[[], list[str]], probe: metrics.Probe) -> None:
     @app.get("/livez", tags=["operation"], operation_id="livez", summary="The process turns; touches nothing")
     async def livez() -> dict[str, str]:

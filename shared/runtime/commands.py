@@ -43,14 +43,21 @@ def content_hash(*parts: Any) -> str:
 
 
 def prepare(
-    log: EventLog, act: Act, command_id: str, asked: str, *, cause: Recorded | None = None, status: int = 200
+    log: EventLog,
+    act: Act,
+    command_id: str,
+    asked: str,
+    *,
+    cause: Recorded | None = None,
+    status: int = 200,
+    trace: str | None = None,
 ) -> Prepared:
     """Decide an act on its stream as it stands now.
 
     ``asked`` is the content hash; ``cause`` the event that a reaction heard. Raises ``Refused``.
     """
     loaded = log.load(act.decider, act.id)
-    return seal_decision(log, act, loaded, command_id, asked, cause=cause, status=status)
+    return seal_decision(log, act, loaded, command_id, asked, cause=cause, status=status, trace=trace)
 
 
 def seal_decision(
@@ -62,6 +69,7 @@ def seal_decision(
     *,
     cause: Recorded | None = None,
     status: int = 200,
+    trace: str | None = None,
 ) -> Prepared:
     """Decide an act on a loaded state, and chain the events to the stream's last hash."""
     command = act.command
@@ -104,7 +112,17 @@ def seal_decision(
         topic = f"{event.type}.v{event.schema_version}"
         events.append(NewEvent(event_id, event.type, act.stream, version, topic, raw, act.key, act.case_id))
     return Prepared(
-        command_id, asked, act.stream, act.id, act.key, loaded.version, loaded.head, tuple(events), act.reads, status
+        command_id,
+        asked,
+        act.stream,
+        act.id,
+        act.key,
+        loaded.version,
+        loaded.head,
+        tuple(events),
+        act.reads,
+        status,
+        trace,
     )
 
 

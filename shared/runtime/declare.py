@@ -6,11 +6,11 @@ how each is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sqlalchemy import Column, Connection, MetaData, Table
 
@@ -19,6 +19,7 @@ from shared.decider import Decider, Refused
 
 if TYPE_CHECKING:
     from shared.runtime.directory import Directory
+    from shared.runtime.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Recorded:
     envelope: Envelope
     data: Event
     raw: bytes
+    trace: str | None = None
+    """W3C trace context of whoever caused it, where one was sent."""
 
     @property
     def id(self) -> str:
@@ -156,6 +159,16 @@ class Facts(Protocol):
     @property
     def db(self) -> Connection:
         """The views' database, read only."""
+        ...
+
+    @property
+    def mutable(self) -> Connection:
+        """The tables that may change in place (``Service.mutable``), read only."""
+        ...
+
+    @property
+    def effects(self) -> frozenset[str]:
+        """Names of the service's outside effects that the settings of this process make possible."""
         ...
 
     def tables(self, view: View) -> Tables:
@@ -297,6 +310,52 @@ class DueRow:
     deadline_id: str
     due: datetime
     act: Act
+
+
+@dataclass(frozen=True)
+class Owed:
+    """An attempt at an outside effect that is due now.
+
+    ``id`` names what is owed, and the receiver gets it as its key; ``attempt`` counts from 1; no other follows the
+    ``last``. ``work`` is for the effect's own functions: it is neither stored nor logged.
+    """
+
+    id: str
+    attempt: int
+    last: bool
+    work: Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended: ``done``, ``failed`` (another may succeed) or ``refused`` (none will).
+
+    ``detail`` is stored and logged: a code, never what a client, a server or an address said.
+    """
+
+    result: Literal["done", "failed", "refused"]
+    detail: str
+
+
+Attempt = Callable[[Owed], Awaitable[Outcome]]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Something a service does outside of itself, at least once, never in a reaction or a fold.
+
+    What is owed follows from events alone: a request that is neither done nor given up. So neither a rebuilt view nor a
+    repeated event does it again. Each attempt is recorded by a command whose id is derived from effect, ``Owed.id`` and
+    attempt. A crash between the attempt and its record repeats the attempt.
+    """
+
+    name: str
+    opened: Callable[[Settings], Attempt | None]
+    """How to make an attempt under these settings; ``None`` where they do not provide for it."""
+    owed: Callable[[Facts, datetime, int], Sequence[Owed]]
+    """What is due at a real time, the longest due first, at most so many."""
+    recorded: Callable[[Facts, Owed, Outcome, datetime], Act]
+    """The command that records an attempt made at a real time."""
 
 
 CommandHandler = Callable[[Request, Any], Act]
@@ -462,3 +521,4 @@ class Service:
     mutable: MetaData | None = None
     """Tables that may change in place (contact addresses): nothing personal stands in events."""
     load_mutable: Callable[[Connection, Path], int] | None = None
+    effects: tuple[Effect, ...] = ()

@@ -6,18 +6,19 @@ other keys go on. A rebuild folds through the same functions.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
 from sqlalchemy import Connection, select
 
 from shared.contracts.envelope import event_types
-from shared.runtime import metrics
+from shared.runtime import metrics, tracing
 from shared.runtime.declare import View
 from shared.runtime.directory import DIRECTORY, REFERENCE_TYPES
 from shared.runtime.log import EventLog, UnknownType, Unread, decode
 from shared.runtime.loops import Progress
-from shared.runtime.views import PARKED, SCAN, Marks, ViewStore, gathered, upsert
+from shared.runtime.views import PARKED, SCAN, Marks, ViewStore, begins_epoch, gathered, store_is_down, upsert
 
 INBOX = "inbox"
 """Name under which a view's marks note how far the inbox is read."""
@@ -160,7 +161,7 @@ def select_rows(
         mark = new.get(slot, marks.get(slot, 0))
         if row.source == service or row.source not in view.sources or row.position <= mark:
             pass
-        elif row.prev == mark:
+        elif row.prev == mark or begins_epoch({**marks, **new}, *slot, row.prev):
             taken.append(row)
             new[slot] = row.position
         else:
@@ -197,15 +198,18 @@ def fold_rows(
             park_in_view(db, label, row, "behind a parked event of the same key")
             continue
         try:
+            started = time.time()
             if careful:
                 with db.begin_nested():
                     view.fold(db, tables, decode(row))
             else:
                 view.fold(db, tables, decode(row))
+            if row.trace is not None:
+                tracing.since(f"view {view.name}", row.trace, started)
         except Exception as error:
             if isinstance(error, UnknownType) and row.type not in event_types():
                 continue
-            if not careful:
+            if not careful or store_is_down(error, db.dialect.name):
                 raise
             parked.add(row.key)
             metrics.PARKED.labels(view.name, "view").inc()

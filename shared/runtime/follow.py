@@ -16,7 +16,8 @@ import structlog
 
 from shared.contracts.envelope import event_types
 from shared.decider import Refused
-from shared.runtime import metrics
+from shared.runtime import metrics, tracing
+from shared.runtime.codec import SLOTS
 from shared.runtime.commands import derived_id, prepare
 from shared.runtime.declare import Act, Recorded, Service, Wait
 from shared.runtime.log import (
@@ -27,12 +28,15 @@ from shared.runtime.log import (
     Lost,
     Mark,
     Settle,
+    Unavailable,
     UnknownType,
     Unread,
     Write,
     decode,
 )
+from shared.runtime.views import begins_epoch, store_is_down
 
+ALL_SLOTS = frozenset(range(SLOTS))
 WAIT_SECONDS = 60.0
 """How long a key may wait for a fact of another source before it is parked."""
 TRIES = 3
@@ -81,10 +85,19 @@ class _Flight:
 class ReactionFollower:
     """Runs a service's reactions over its inbox, each event's acts and mark in one write."""
 
-    def __init__(self, service: Service, log: EventLog, facts: Callable[[Recorded], Any]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        log: EventLog,
+        facts: Callable[[Recorded], Any],
+        slots: Callable[[], frozenset[int]] = lambda: ALL_SLOTS,
+    ) -> None:
+        """``slots`` tells which ones are this process's just now: others leave them alone, to save work."""
         self._service = service
         self._log = log
         self._facts = facts
+        self._slots = slots
+        self._mine = slots()
         self._since: dict[str, float] = {}
         self._fails: dict[tuple[str, int, int], int] = {}
         self.reload()
@@ -101,10 +114,14 @@ class ReactionFollower:
 
     def step(self) -> bool:
         """Work through up to 200 waiting records; says whether there were any."""
-        if self._log.replays() != self._replays:
+        if self._log.replays() != self._replays or self._slots() != self._mine:
             # Before anything else: a row behind a key that was given back must not be parked behind it.
+            self._mine = self._slots()
             self.reload()
-        rows = self._log.inbox("state = 'waiting' AND seq > ? ORDER BY seq LIMIT 200", self._scanned)
+        if not self._mine:
+            return False
+        chosen = "" if self._mine == ALL_SLOTS else f" AND slot IN ({', '.join(map(str, sorted(self._mine)))})"
+        rows = self._log.inbox(f"state = 'waiting' AND seq > ?{chosen} ORDER BY seq LIMIT 200", self._scanned)
         held = [row for waiting in self._held.values() for row in waiting]
         if not rows and self._gaps and self._log.marks() != self._marks:
             # Another process has filled the hole.
@@ -142,7 +159,7 @@ class ReactionFollower:
         mark = self._marks.get(slot, 0)
         if row.position <= mark:
             self._take(row, flight, advance=False)
-        elif row.prev != mark:
+        elif row.prev != mark and not begins_epoch(self._marks, *slot, row.prev):
             self._gaps.setdefault(slot, {})[row.prev] = row
             metrics.CHAIN_HOLES.labels(self._service.name, row.source).inc()
         else:
@@ -167,23 +184,27 @@ class ReactionFollower:
             self._land(flight)
         try:
             recorded = decode(row)
-            with self._facts(recorded) as facts:
+            with tracing.span(f"reaction {row.type}", row.trace) as trace, self._facts(recorded) as facts:
                 acts = reaction(recorded, facts)
                 state, why = "done", None
                 try:
-                    commands = self._decide(acts, recorded, row.type)
+                    commands = self._decide(acts, recorded, row.type, trace)
                 except Refused as refusal:
                     after = self._service.reactions.after_refusal.get(row.type)
                     metrics.REACTIONS_REFUSED.labels(self._service.name, row.type, refusal.rule).inc()
                     logger.info("reaction refused", service=self._service.name, type=row.type, rule=refusal.rule)
                     state, why = "refused", f"{refusal.rule}: {refusal.en}"
                     acts = after(recorded, facts, refusal) if after is not None else []
-                    commands = self._decide(acts, recorded, row.type + "/refused")
+                    commands = self._decide(acts, recorded, row.type + "/refused", trace)
         except UnknownType:
             self._mark(row, flight, "unknown", advance)
         except Wait as waiting:
             self._wait(row, flight, advance, str(waiting))
+        except Unavailable:
+            raise
         except Exception as error:
+            if store_is_down(error, self._log.database.dialect):
+                raise
             self._fail(row, flight, advance, error)
         else:
             self._since.pop(row.key, None)
@@ -192,9 +213,11 @@ class ReactionFollower:
             flight.futures.append((row, self._log.submit(Write(commands, mark))))
             flight.keys.add(row.key)
 
-    def _decide(self, acts: Sequence[Act], recorded: Recorded, reaction: str) -> tuple[Any, ...]:
+    def _decide(self, acts: Sequence[Act], recorded: Recorded, reaction: str, trace: str | None) -> tuple[Any, ...]:
         return tuple(
-            prepare(self._log, act, derived_id(recorded.id, reaction, ordinal), recorded.id, cause=recorded)
+            prepare(
+                self._log, act, derived_id(recorded.id, reaction, ordinal), recorded.id, cause=recorded, trace=trace
+            )
             for ordinal, act in enumerate(acts)
         )
 

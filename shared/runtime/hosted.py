@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,16 +17,19 @@ from sqlalchemy import Connection
 
 from shared.decider import Decider, Refused
 from shared.runtime import metrics
-from shared.runtime.codec import unseal
+from shared.runtime.codec import SLOTS, unseal
 from shared.runtime.commands import content_hash, derived_id, prepare, seal_decision
-from shared.runtime.declare import Act, Recorded, Service, Tables, View
+from shared.runtime.databases import Databases
+from shared.runtime.declare import Act, Attempt, Recorded, Service, Tables, View
 from shared.runtime.directory import DIRECTORY, Directory, DirectoryCache
-from shared.runtime.folding import ViewsFollower
+from shared.runtime.effects import EffectsRunner
+from shared.runtime.folding import INBOX, ViewsFollower
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
-from shared.runtime.log import Answer, Batch, EventLog, IdReused, Loaded, Lost, Write
+from shared.runtime.leases import Leases
+from shared.runtime.log import Answer, Batch, IdReused, Loaded, Lost, Write
 from shared.runtime.loops import Loop, Pressure, Progress
 from shared.runtime.rebuild import build_new_versions
-from shared.runtime.views import ViewStore
+from shared.runtime.watch import Watcher
 
 DUE_SECONDS = 0.5
 """How often the dates that may have passed are looked at."""
@@ -43,6 +47,7 @@ class Snapshot:
     def __init__(self, hosted: Hosted, not_before: datetime | None = None) -> None:
         self._hosted = hosted
         self._db: Connection | None = None
+        self._mutable: Connection | None = None
         self.directory: Directory = hosted.directory()
         now = self.directory.business_time(datetime.now(UTC))
         self.now = now if not_before is None else max(now, not_before)
@@ -59,6 +64,20 @@ class Snapshot:
             self._db = self._hosted.store.connect()
         return self._db
 
+    @property
+    def mutable(self) -> Connection:
+        """The tables that may change in place, one read transaction; opened when first asked for."""
+        if self._mutable is None:
+            if self._hosted.mutable is None:
+                raise LookupError(f"{self._hosted.name} has no mutable tables")
+            self._mutable = self._hosted.mutable.connect()
+        return self._mutable
+
+    @property
+    def effects(self) -> frozenset[str]:
+        """Names of the outside effects that the settings of this process make possible."""
+        return frozenset(self._hosted.attempts)
+
     def tables(self, view: View) -> Tables:
         """The tables of the view's current generation."""
         return self._hosted.store.tables(view, self._hosted.store.pointer(self.db, view)[0])
@@ -69,10 +88,11 @@ class Snapshot:
         return loaded.state, loaded.version
 
     def close(self) -> None:
-        """End the read transaction."""
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        """End the read transactions."""
+        for connection in (self._db, self._mutable):
+            if connection is not None:
+                connection.close()
+        self._db = self._mutable = None
 
     def __enter__(self) -> Self:
         return self
@@ -84,15 +104,28 @@ class Snapshot:
 class Hosted:
     """A service with its log, views and loops in this process."""
 
-    def __init__(self, service: Service, folder: Path, pressure: Pressure | None = None) -> None:
-        """Open the service's files, which ``migrate`` has made. Raises ``OtherVersion``."""
+    def __init__(
+        self,
+        service: Service,
+        place: Databases | Path,
+        pressure: Pressure | None = None,
+        attempts: Mapping[str, Attempt] | None = None,
+    ) -> None:
+        """Open the service's databases, which ``migrate`` has made. Raises ``OtherVersion`` and ``Unavailable``.
+
+        ``attempts``: the outside effects that are configured (``effects.opened``); none unless given.
+        """
+        self.attempts = attempts or {}
         self.pressure = pressure or Pressure()
+        self.databases = databases = Databases.at(place)
         self.service = service
         self.name = service.name
         self.views: tuple[View, ...] = (DIRECTORY, *service.views)
         own = frozenset(service.reactions.by_type)
-        self.log = EventLog(folder / service.name / "log.db", service.name, own)
-        self.store = ViewStore(folder / service.name / "views.db")
+        self.log = databases.log(service.name, own)
+        self.store = databases.views(service.name)
+        self.mutable = None if service.mutable is None else databases.mutable(service.name)
+        self._effects: EffectsRunner | None = None
         self.progress = Progress()
         self.reached: OrderedDict[tuple[str, tuple[str, ...]], None] = OrderedDict()
         """Position tokens that these views have reached: once is for ever, and clients send them again and again."""
@@ -100,18 +133,13 @@ class Hosted:
         self.views_follower = ViewsFollower(service.name, self.views, self.log, self.store, self.progress)
         self.views_follower.on_directory = self._directory.moved
         self.loops: list[Loop] = []
+        self._unlisten: Callable[[], None] = lambda: None
         self.listeners: list[Callable[[], None]] = []
 
     @staticmethod
-    def migrate(service: Service, folder: Path) -> None:
+    def migrate(service: Service, place: Databases | Path) -> None:
         """Make the service's tables; the only place that does. Safe to repeat."""
-        EventLog.create(folder / service.name / "log.db", service.name)
-        ViewStore.create(folder / service.name / "views.db", (DIRECTORY, *service.views))
-        if service.mutable is not None:
-            store = ViewStore(folder / service.name / "mutable.db")
-            with store.write() as db:
-                service.mutable.create_all(db)
-            store.close()
+        Databases.at(place).migrate(service)
 
     def remember(self, token: tuple[str, tuple[str, ...]]) -> None:
         """A position token that these views have reached."""
@@ -132,24 +160,61 @@ class Hosted:
         finally:
             snapshot.close()
 
+    def facts(self) -> Snapshot:
+        """What due functions and effects may look at; to be closed."""
+        return Snapshot(self)
+
     def start(self, neighbours: Sequence[Hosted]) -> None:
-        """Build the views whose version is new, then start carrier, followers and scheduler."""
+        """The embedded form: build the views whose version is new, then start carrier, followers and scheduler."""
         build_new_versions(self.log, self.store, self.views)
         heard = [other for other in neighbours if other.name in self.service.hears]
         carrier = NeighbourCarrier(self.log, [other.log for other in heard])
-        reactions = ReactionFollower(self.service, self.log, self.reacting)
-        carry = Loop(f"{self.name}-carrier", carrier.step, pressure=self.pressure, pause=PAUSE, progress=self.progress)
-        react = Loop(
-            f"{self.name}-reactions", reactions.step, pressure=self.pressure, pause=PAUSE, progress=self.progress
-        )
-        view = Loop(
-            f"{self.name}-views", self.views_follower.step, pressure=self.pressure, pause=PAUSE, progress=self.progress
-        )
-        self.loops = [carry, react, view]
-        if self.service.due is not None:
-            self.loops.append(Loop(f"{self.name}-due", self.fire_due, DUE_SECONDS))
+        carry = self._follower("carrier", carrier.step)
         for other in heard:
             other.listeners.append(carry.wake.set)
+        self._start_followers([carry], ReactionFollower(self.service, self.log, self.reacting))
+
+    def follow(self, carrier: Callable[[], bool], leases: Leases) -> None:
+        """The full form: the same loops on databases that other processes share, under leases.
+
+        ``carrier`` is one step of what fills the inbox. Raises ``RebuildRunning`` while another process builds a view.
+        """
+        build_new_versions(self.log, self.store, self.views)
+        keep = Loop(f"{self.name}-leases", partial(self._keep_leases, leases), leases.seconds / 4)
+        carry = Loop(f"{self.name}-carrier", carrier, 0.0)
+        reactions = ReactionFollower(self.service, self.log, self.reacting, partial(_slots_held, leases))
+        self.store.on_write.append(self.log.database.notify)
+        self._start_followers([keep, carry], reactions, leases)
+
+    def watch(self) -> Watcher:
+        """A gateway of the full form: no follower here, so look how far those of other processes have come."""
+        self.progress.remote = True
+        watcher = Watcher(self.views, self.store, self.progress, self._directory.moved)
+        watch = Loop(f"{self.name}-watch", watcher.step, 0.25, progress=self.progress)
+        self.loops = [watch]
+        self._run_loops([watch])
+        return watcher
+
+    def _keep_leases(self, leases: Leases) -> bool:
+        leases.share("carrier", [f"slot-{slot}" for slot in range(SLOTS)])
+        for name in ("views", "due", "effects"):
+            leases.take(name)
+        return False
+
+    def _follower(self, name: str, step: Callable[[], bool]) -> Loop:
+        return Loop(f"{self.name}-{name}", step, pressure=self.pressure, pause=PAUSE, progress=self.progress)
+
+    def _start_followers(self, first: list[Loop], reactions: ReactionFollower, leases: Leases | None = None) -> None:
+        react = self._follower("reactions", reactions.step)
+        view = self._follower("views", _under(leases, "views", self.views_follower.step))
+        self.loops = [*first, react, view]
+        if self.service.due is not None:
+            self.loops.append(Loop(f"{self.name}-due", _under(leases, "due", self.fire_due), DUE_SECONDS))
+        if self.attempts:
+            # Not under the followers' pressure: a step waits for others' servers, and nobody must wait for it.
+            mine = (lambda: True) if leases is None else partial(leases.holds, "effects")
+            self._effects = EffectsRunner(self, self.attempts, mine=mine)
+            self.loops.append(Loop(f"{self.name}-effects", self._effects.step))
 
         def committed(batch: Batch) -> None:
             if batch.events:
@@ -165,11 +230,22 @@ class Hosted:
             self.progress.moved()
 
         self.log.on_commit.append(committed)
+        self._run_loops([react, view])
+
+    def _run_loops(self, woken: Sequence[Loop]) -> None:
+        def wake() -> None:
+            for loop in woken:
+                loop.wake.set()
+
+        self._unlisten = self.log.database.listen(wake)
         for loop in self.loops:
             loop.start()
 
     def end(self) -> None:
         """End the loops. Of every service first, then ``stop``: carriers read the logs of the others."""
+        self._unlisten()
+        if self._effects is not None:
+            self._effects.end()
         for loop in self.loops:
             loop.end()
         for loop in self.loops:
@@ -180,6 +256,8 @@ class Hosted:
         self.end()
         self.log.close()
         self.store.close()
+        if self.mutable is not None:
+            self.mutable.close()
 
     def submit(self, act: Act, command_id: str, asked: str) -> Answer:
         """Decide and store one act that no client asked for; waited for, decided again where it lost a race.
@@ -264,11 +342,22 @@ class Hosted:
                     return False
         last = self.log.last_position()
         last_inbox = self.log.query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
-        for view in self.views:
-            marks = self.progress.views.get(view.name, {})
-            if marks.get((self.name, 0, -1), 0) < last or marks.get(("inbox", 0, -1), 0) < last_inbox:
-                return False
-        return True
+        with self.store.read() as db:
+            generations, scans = self.store.generations(db), self.store.scans(db)
+        return all(
+            scans.get((view.name, generations[view.name], source), 0) >= reached
+            for view in self.views
+            for source, reached in ((self.name, last), (INBOX, last_inbox))
+        )
+
+
+def _under(leases: Leases | None, name: str, step: Callable[[], bool]) -> Callable[[], bool]:
+    """A step that does nothing while another process holds the lease."""
+    return step if leases is None else lambda: leases.holds(name) and step()
+
+
+def _slots_held(leases: Leases) -> frozenset[int]:
+    return frozenset(int(name.removeprefix("slot-")) for name in leases.held() if name.startswith("slot-"))
 
 
 def wait_idle(hosted: Sequence[Hosted], seconds: float = 30) -> bool:

@@ -6,6 +6,7 @@ Handlers touch the stores and so run in threads; waiting (for a position, for th
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from werkzeug.http import parse_etags
 
 from shared.contracts.envelope import Actor, Authority
 from shared.decider import Refused
-from shared.runtime import metrics, strict_json
+from shared.runtime import metrics, strict_json, tracing
 from shared.runtime.access import PolicyTable, Unauthenticated, Verifier, act_as
 from shared.runtime.commands import IMPORT_KEY, client_command_id, content_hash, seal_decision
 from shared.runtime.cursors import Cursors
@@ -34,10 +35,14 @@ from shared.runtime.hosted import Hosted, Snapshot
 from shared.runtime.log import Answer, IdReused, Unavailable, Write
 from shared.runtime.positions import last_of, reached, read_positions
 from shared.runtime.problems import Stop, bad_request, not_authenticated, unavailable
+from shared.runtime.views import STORE_DOWN
 from shared.runtime.workers import Call, Workers
 
 _KEY = re.compile(r"^[!-~]{8,128}$")
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,119}$")
+
+NO_ANSWER: tuple[type[Exception], ...] = (Unavailable, TimeoutError, *STORE_DOWN)
+"""What becomes 503: the database does not answer just now."""
 
 logger = structlog.get_logger("maru.http")
 
@@ -101,6 +106,7 @@ class Gateways:
         *,
         development: bool,
         wait_seconds: float,
+        answer_seconds: float = 30.0,
     ) -> None:
         """Raises ``ValueError`` for a route whose action has no row in the policy table: default deny."""
         self.hosted = hosted
@@ -110,8 +116,8 @@ class Gateways:
         self.development = development
         self.wait_seconds = wait_seconds
         # One for commands: a second would take turns with it at the one interpreter, and split what shares a commit.
-        self.commands = Workers("commands", 1)
-        self.reads = Workers("reads", 2)
+        self.commands = Workers("commands", 1, answer_seconds)
+        self.reads = Workers("reads", 2, answer_seconds)
         for one in hosted:
             routes: list[CommandRoute | ReadRoute] = [*one.service.gateway.commands, *one.service.gateway.reads]
             for route in routes:
@@ -123,8 +129,10 @@ class Gateways:
     async def command(self, hosted: Hosted, route: CommandRoute, http: HttpRequest) -> Response:
         """Answer one command; every way out is counted."""
         started = time.perf_counter()
+        trace = tracing.carried(http.headers.get("traceparent"))
         try:
-            response = await self._command(hosted, route, http)
+            with tracing.span(f"POST {route.operation_id}", trace, root=True) as trace:
+                response = await self._command(hosted, route, http, trace)
         except Stop as stop:
             response = stop.response()
         except Refused as refusal:
@@ -133,12 +141,12 @@ class Gateways:
             response = not_authenticated().response()
         except IdReused:
             response = _id_reused().response()
-        except Unavailable:
+        except NO_ANSWER:
             response = unavailable().response()
         metrics.REQUESTS.labels(route.operation_id, response.status_code).observe(time.perf_counter() - started)
         return response
 
-    async def _command(self, hosted: Hosted, route: CommandRoute, http: HttpRequest) -> Response:
+    async def _command(self, hosted: Hosted, route: CommandRoute, http: HttpRequest, trace: str | None) -> Response:
         subject = self.verifier.subject(http.headers.get("authorization"))
         _check_path(http)
         if http.query_params:
@@ -157,7 +165,7 @@ class Gateways:
         canonical = body.model_dump(mode="json", exclude_unset=True)
         asked = content_hash(route.operation_id, http.scope["path"], if_match, canonical)
         await self._await_positions(hosted, http, hosted.views)
-        job = CommandJob(self, hosted, route, http, subject, body, command_id, asked)
+        job = CommandJob(self, hosted, route, http, subject, body, command_id, asked, trace)
         hosted.pressure.commands += 1
         try:
             response: Response = await self.commands.run(job)
@@ -179,6 +187,8 @@ class Gateways:
             response = Stop.refused(refusal).response()
         except Unauthenticated:
             response = not_authenticated().response()
+        except NO_ANSWER:
+            response = unavailable().response()
         metrics.REQUESTS.labels(route.operation_id, response.status_code).observe(time.perf_counter() - started)
         return response
 
@@ -241,7 +251,11 @@ class Gateways:
             seconds = min(float(prefer.group(1)), 30.0)
         end = time.monotonic() + seconds
         for position in read_positions(header):
-            if not await hosted.progress.wait(reached(hosted, position, views), end - time.monotonic()):
+            if hosted.progress.remote:
+                question = await asyncio.wait_for(asyncio.to_thread(reached, hosted, position, views), seconds)
+            else:
+                question = reached(hosted, position, views)
+            if not await hosted.progress.wait(question, end - time.monotonic()):
                 raise Stop(
                     503,
                     "position_not_reached",
@@ -263,8 +277,10 @@ class CommandJob:
     body: Any
     command_id: str
     asked: str
+    trace: str | None = None
     request: Asked | None = None
     location: str | None = None
+    submitted: float = 0.0
 
     def begin(self) -> Response | Future[Any]:
         """The stored answer of a repeat, or the future of the append. Raises ``Stop`` and ``Refused``."""
@@ -291,13 +307,17 @@ class CommandJob:
             if route.if_match:
                 _check_if_match(headers.get("if-match"), loaded.version)
             self.location = act.location
-            prepared = seal_decision(hosted.log, act, loaded, self.command_id, self.asked, status=route.status)
+            prepared = seal_decision(
+                hosted.log, act, loaded, self.command_id, self.asked, status=route.status, trace=self.trace
+            )
         if request.dry_run:
             return Response(b'{"dry_run":true}', 200, media_type="application/json")
+        self.submitted = time.time()
         return hosted.log.submit(Write((prepared,)))
 
     def end(self, stored: tuple[Answer, ...]) -> Response:
         """The answer of what was stored."""
+        tracing.since("append", self.trace, self.submitted)
         metrics.COMMANDS.labels(self.hosted.name, self.route.operation_id, "accepted").inc()
         return _answer(stored[0], self.location)
 

@@ -1,15 +1,15 @@
-"""The event log of one service: the eventsourcing library's SQLite recorder behind one write path.
+"""The event log of one service: the eventsourcing library's recorders behind one write path, on SQLite or PostgreSQL.
 
-Everything that changes the log's file goes through one writer thread. What arrives while a transaction is being flushed
-forms the next batch: take the write lock, read the heads, compare in arrival order, insert the winners only, positions
-assigned by us. So positions have no gaps, one stale write never fails its neighbours, and a commit is shared by many.
+Everything that changes the log goes through one writer thread a process. What arrives while a transaction is being
+flushed forms the next batch: take the write lock, read the heads, compare in arrival order, insert the winners only,
+positions assigned by us. So positions have no gaps, one stale write never fails its neighbours, and a commit is shared
+by many. Several processes may append to one PostgreSQL log: the database's lock makes the order.
 """
 
 from __future__ import annotations
 
 import json
 import queue
-import sqlite3
 import threading
 import time
 from collections import OrderedDict
@@ -20,30 +20,28 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from eventsourcing.persistence import PersistenceError, StoredEvent
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteConnection, SQLiteDatastore
-
 from shared.contracts.envelope import UnknownType
 from shared.decider import Decider
 from shared.runtime.codec import GENESIS, slot_of, unseal
 from shared.runtime.declare import Recorded
+from shared.runtime.recorders import (
+    LOST_CONNECTION,
+    SCHEMA,
+    STORE_ERRORS,
+    Cursor,
+    LogDatabase,
+    OtherVersion,
+    SqliteDatabase,
+    Unavailable,
+    Writer,
+)
 
-SCHEMA = "1"
-"""Version of the tables of ``log.db``; another one refuses to open."""
 PARKED_ROWS = "state IN ('parked', 'unknown') AND state = 'parked'"
 """Which inbox rows are parked, said so that the partial index serves it: else the whole inbox is read."""
 CACHED = 1000
 """Aggregates kept folded by a log, and records kept decoded by the process."""
 BATCH = 256
 """Jobs in one transaction at most: bounds the wait of the last one."""
-
-
-class Unavailable(Exception):
-    """The log cannot be written just now (locked, disk full, closing). Nothing was stored; try again."""
-
-
-class OtherVersion(Exception):
-    """The database was made by another version of the software."""
 
 
 class Lost(Exception):
@@ -92,6 +90,8 @@ class Prepared:
     events: tuple[NewEvent, ...]
     reads: Mapping[str, int] = field(default_factory=dict)
     status: int = 200
+    trace: str | None = None
+    """W3C trace context of whoever asked: stored beside the events, not in what is hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,22 +158,52 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """Up to which offset of a topic's partition a carrier has read, on one Kafka cluster."""
+
+    source: str
+    slot: int
+    cluster: str
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record of a topic that is none of ours, or broken: kept with its cause, never applied."""
+
+    topic: str
+    cluster: str
+    partition: int
+    record_offset: int
+    cause: str
+    key: bytes | None
+    headers: str
+    raw: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Insert:
-    """Foreign records for the inbox; those already there are ignored. Gives the number of new ones."""
+    """Foreign records for the inbox; those already there are ignored. Gives the number of new ones.
+
+    A Kafka carrier also notes where it goes on reading, and what it could not take, in the same transaction.
+    """
 
     source: str
     rows: tuple[Recorded | Unread, ...]
+    carried: tuple[Carried, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
     durable: bool = False
 
     def apply(self, batch: Batch) -> int:
-        return batch.insert_inbox(self.source, self.rows)
+        batch.carry(self.carried, self.rejected)
+        return batch.insert_inbox(self.source, self.rows) if self.rows else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Any other change to the log's file (counter blocks, contact addresses, parked rows)."""
+    """Any other change to the log's tables (counter blocks, leases, the relay's position, parked rows)."""
 
-    function: Callable[[sqlite3.Cursor], Any]
+    function: Callable[[Cursor], Any]
     durable: bool = True
 
     def apply(self, batch: Batch) -> Any:
@@ -196,74 +226,50 @@ class Unread:
     seq: int = 0
     state: str = ""
     first_seen: float = 0.0
-
-
-class MaruRecorder(SQLiteApplicationRecorder):
-    """The library's recorder with our columns; its reading methods work unchanged, its inserting is replaced."""
-
-    def construct_create_table_statements(self) -> list[str]:
-        """Tables of ``log.db``; ``position`` is the library's notification id."""
-        return [
-            "CREATE TABLE IF NOT EXISTS stored_events (position INTEGER PRIMARY KEY, originator_id TEXT NOT NULL, "
-            "originator_version INTEGER NOT NULL, topic TEXT NOT NULL, state BLOB NOT NULL, key TEXT NOT NULL, "
-            "slot INTEGER NOT NULL, prev INTEGER NOT NULL, epoch INTEGER NOT NULL, case_id TEXT, "
-            "UNIQUE (originator_id, originator_version))",
-            "CREATE INDEX IF NOT EXISTS stored_events_case ON stored_events (case_id, position)",
-            "CREATE TABLE IF NOT EXISTS slot_head (slot INTEGER PRIMARY KEY, position INTEGER NOT NULL)",
-            "CREATE TABLE IF NOT EXISTS command (command_id TEXT PRIMARY KEY, content_hash TEXT NOT NULL, "
-            "status INTEGER NOT NULL, body BLOB NOT NULL, etag TEXT NOT NULL, position TEXT NOT NULL) WITHOUT ROWID",
-            "CREATE TABLE IF NOT EXISTS inbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, "
-            "epoch INTEGER NOT NULL, position INTEGER NOT NULL, slot INTEGER NOT NULL, prev INTEGER NOT NULL, "
-            "key TEXT NOT NULL, type TEXT NOT NULL, case_id TEXT, state TEXT NOT NULL, error TEXT, "
-            "first_seen REAL NOT NULL, raw BLOB NOT NULL, UNIQUE (source, epoch, position))",
-            "CREATE INDEX IF NOT EXISTS inbox_waiting ON inbox (seq) WHERE state = 'waiting'",
-            "CREATE INDEX IF NOT EXISTS inbox_owed ON inbox (source, key) WHERE state = 'waiting'",
-            "CREATE INDEX IF NOT EXISTS inbox_held ON inbox (state, key) WHERE state IN ('parked', 'unknown')",
-            "CREATE INDEX IF NOT EXISTS inbox_case ON inbox (case_id, seq)",
-            "CREATE TABLE IF NOT EXISTS mark (source TEXT, epoch INTEGER, slot INTEGER, position INTEGER NOT NULL, "
-            "PRIMARY KEY (source, epoch, slot)) WITHOUT ROWID",
-            "CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-            "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-        ]
-
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Not this way: the one write path assigns positions under the lock."""
-        raise TypeError("events are appended through EventLog.submit only")
+    trace: str | None = None
 
 
 class Batch:
     """One transaction of the writer: what it has read so far and what it will insert."""
 
-    def __init__(self, cursor: sqlite3.Cursor, log: EventLog) -> None:
+    def __init__(self, cursor: Cursor, log: EventLog, jobs: Iterable[Job]) -> None:
         self.cursor = cursor
         self._log = log
+        self._database = log.database
         self._heads: dict[str, int] = {}
-        self._answers: dict[str, tuple[str, Answer]] = {}
-        self._slots = dict(cursor.execute("SELECT slot, position FROM slot_head").fetchall())
-        self._last = max(self._slots.values(), default=0)
+        self._answers: dict[str, tuple[str, Answer] | None] = {}
+        self._slots: dict[int, int] = {}
+        self._last = 0
+        self.epoch = log.epoch
         self.events: list[tuple[Any, ...]] = []
         self._commands: list[tuple[Any, ...]] = []
         self._inbox: list[tuple[Any, ...]] = []
         self.inbox_rows = 0
+        self._look_up([command for job in jobs if isinstance(job, Write) for command in job.commands])
 
-    def head(self, stream: str) -> int:
-        """Version of a stream, this batch's winners included."""
-        if stream not in self._heads:
-            row = self.cursor.execute(
-                "SELECT MAX(originator_version) FROM stored_events WHERE originator_id = ?", (stream,)
-            ).fetchone()
-            self._heads[stream] = row[0] or 0
-        return self._heads[stream]
+    def _look_up(self, commands: Sequence[Prepared]) -> None:
+        """Read at once what the batch's commands are compared with."""
+        if not commands:
+            return
+        self.epoch = int(self.cursor.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
+        self._slots = dict(self.cursor.execute("SELECT slot, position FROM slot_head").fetchall())
+        self._last = max(self._slots.values(), default=0)
+        streams = {stream for command in commands for stream in (command.stream, *command.reads)}
+        self._heads = self._database.heads(self.cursor, sorted(streams))
+        ids = {command.command_id for command in commands}
+        self._answers = dict.fromkeys(ids)
+        for row in self._database.answers(self.cursor, sorted(ids)):
+            self._answers[row[0]] = (row[1], Answer(row[2], bytes(row[3]), row[4], row[5]))
 
     def compare(self, command: Prepared) -> None:
         """Raise ``Lost`` where the command's stream, or one that it only read, is no longer at the version read."""
         for stream, version in ((command.stream, command.version), *command.reads.items()):
-            if self.head(stream) != version:
+            if self._heads.get(stream, 0) != version:
                 raise Lost(stream)
 
     def stored_answer(self, command: Prepared) -> Answer | None:
         """What this command id was answered before. Raises ``IdReused`` for other content."""
-        found = self._answers.get(command.command_id) or self._log.read_answer(self.cursor, command.command_id)
+        found = self._answers.get(command.command_id)
         if found is None:
             return None
         if found[0] != command.content_hash:
@@ -273,18 +279,18 @@ class Batch:
     def settle(self, mark: Mark) -> None:
         """Compare and set an inbox row and its slot's mark. Raises ``Lost`` when either has moved."""
         moved = self.cursor.execute(
-            "UPDATE inbox SET state = ?1, error = ?2 WHERE source = ?3 AND epoch = ?4 AND position = ?5 "  # noqa: S608
+            "UPDATE inbox SET state = ?, error = ? WHERE source = ? AND epoch = ? AND position = ? "  # noqa: S608
             # Another process may have parked an earlier row of this key that we have never seen.
-            f"AND state = 'waiting' AND (?1 = 'parked' OR NOT EXISTS (SELECT 1 FROM inbox AS held WHERE {PARKED_ROWS} "
+            f"AND state = 'waiting' AND (? = 'parked' OR NOT EXISTS (SELECT 1 FROM inbox AS held WHERE {PARKED_ROWS} "
             "AND held.key = inbox.key AND held.seq < inbox.seq))",
-            (mark.state, mark.error, mark.source, mark.epoch, mark.position),
+            (mark.state, mark.error, mark.source, mark.epoch, mark.position, mark.state),
         ).rowcount
         if moved != 1:
             raise Lost("inbox")
         if mark.advance:
             moved = self.cursor.execute(
-                "INSERT INTO mark VALUES (?, ?, ?, ?) ON CONFLICT (source, epoch, slot) DO UPDATE "
-                "SET position = excluded.position WHERE position = ?",
+                "INSERT INTO mark (source, epoch, slot, position) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (source, epoch, slot) DO UPDATE SET position = excluded.position WHERE mark.position = ?",
                 (mark.source, mark.epoch, mark.slot, mark.position, mark.prev),
             ).rowcount
             if moved != 1:
@@ -297,9 +303,10 @@ class Batch:
 
     def take(self, command: Prepared) -> Answer:
         """Give a winner its positions and compose its answer."""
-        epoch, service = self._log.epoch, self._log.service
+        epoch, service = self.epoch, self._log.service
         slot = slot_of(command.key)
         told = []
+        now = time.time()
         for event in command.events:
             self._last += 1
             previous = self._slots.get(slot, 0)
@@ -317,13 +324,13 @@ class Batch:
                     previous,
                     epoch,
                     event.case_id,
+                    command.trace,
                 )
             )
             told.append({"event_id": event.event_id, "type": event.type, "position": self._last})
             if event.type in self._log.own_reactions:
-                self._inbox.append(
-                    (service, epoch, self._last, slot, previous, event.key, event.type, event.case_id, event.raw)
-                )
+                place = (service, epoch, self._last, slot, previous, event.key, event.type, event.case_id)
+                self._inbox.append((*place, "waiting", now, event.raw, command.trace, None))
         version = command.version + len(command.events)
         position = f"{service}:{epoch}:{slot}:{self._last if told else command.head}"
         body = {"id": command.aggregate_id, "version": version, "events": told, "position": position}
@@ -337,30 +344,69 @@ class Batch:
     def insert_inbox(self, source: str, rows: Iterable[Recorded | Unread]) -> int:
         """Put foreign records into the inbox, unchanged; repeats are ignored."""
         now = time.time()
-        before = self.cursor.connection.total_changes
-        self.cursor.executemany(
-            "INSERT OR IGNORE INTO inbox (source, epoch, position, slot, prev, key, type, case_id, state, first_seen, "
-            "raw) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?)",
-            [(source, r.epoch, r.position, r.slot, r.prev, r.key, r.type, r.case_id, now, r.raw) for r in rows],
+        new = self._database.insert(
+            self.cursor,
+            "inbox",
+            [
+                (
+                    source,
+                    r.epoch,
+                    r.position,
+                    r.slot,
+                    r.prev,
+                    r.key,
+                    r.type,
+                    r.case_id,
+                    "waiting",
+                    now,
+                    r.raw,
+                    r.trace,
+                    None,
+                )
+                for r in rows
+            ],
+            "ON CONFLICT DO NOTHING",
         )
-        new = self.cursor.connection.total_changes - before
         self.inbox_rows += new
         return new
 
+    def carry(self, carried: Sequence[Carried], rejected: Sequence[Rejected]) -> None:
+        """Note how far a Kafka carrier has read, and what it could not take."""
+        for place in carried:
+            self.cursor.execute(
+                "INSERT INTO carried (source, slot, cluster, next_offset) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (source, slot) DO UPDATE "
+                "SET cluster = excluded.cluster, next_offset = excluded.next_offset",
+                (place.source, place.slot, place.cluster, place.next_offset),
+            )
+        if rejected:
+            now = time.time()
+            self._database.insert(
+                self.cursor,
+                "rejected",
+                [
+                    (r.topic, r.cluster, r.partition, r.record_offset, r.cause, r.key, r.headers, r.raw, now)
+                    for r in rejected
+                ],
+                "ON CONFLICT DO NOTHING",
+            )
+
     def flush(self) -> None:
         """Insert what has won."""
+        insert = self._database.insert
         if self.events:
-            self.cursor.executemany("INSERT INTO stored_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self.events)
-            self.cursor.executemany("INSERT OR REPLACE INTO slot_head VALUES (?, ?)", list(self._slots.items()))
-        if self._commands:
-            self.cursor.executemany("INSERT INTO command VALUES (?, ?, ?, ?, ?, ?)", self._commands)
-        if self._inbox:
-            now = time.time()
-            self.cursor.executemany(
-                "INSERT INTO inbox (source, epoch, position, slot, prev, key, type, case_id, state, first_seen, raw) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?)",
-                [(*row[:8], now, row[8]) for row in self._inbox],
+            insert(self.cursor, "stored_events", self.events)
+            moved = sorted({row[6] for row in self.events})
+            insert(
+                self.cursor,
+                "slot_head",
+                [(slot, self._slots[slot]) for slot in moved],
+                "ON CONFLICT (slot) DO UPDATE SET position = excluded.position",
             )
+        if self._commands:
+            insert(self.cursor, "command", self._commands)
+        if self._inbox:
+            insert(self.cursor, "inbox", self._inbox)
             self.inbox_rows += len(self._inbox)
 
 
@@ -378,69 +424,50 @@ class Loaded:
 class EventLog:
     """One service's log, inbox, command ids and marks, in one SQLite file."""
 
-    def __init__(self, path: Path, service: str, own_reactions: frozenset[str] = frozenset()) -> None:
-        """Open ``path``, which ``create`` has made. Raises ``OtherVersion`` for a file of another schema."""
-        self.path = path
+    def __init__(self, place: LogDatabase | Path, service: str, own_reactions: frozenset[str] = frozenset()) -> None:
+        """Open what ``maru migrate`` has made: a database, or the SQLite file at a path.
+
+        Raises ``OtherVersion`` for one of another schema or none, ``Unavailable`` where the server does not answer.
+        """
+        self.database: LogDatabase = SqliteDatabase(place) if isinstance(place, Path) else place
         self.service = service
         self.own_reactions = own_reactions
-        self._datastore = SQLiteDatastore(
-            path.as_uri() + "?mode=rw",
-            lock_timeout=10,
-            pool_size=20,
-            max_overflow=60,
-            originator_id_type="text",
-        )
-        self.recorder = MaruRecorder(self._datastore)
+        name = self.database.name
         try:
-            with self._datastore.transaction(commit=False) as cursor:
-                cursor.execute("SELECT name, value FROM meta")
-                meta = {row["name"]: row["value"] for row in cursor.fetchall()}
-        except (sqlite3.OperationalError, PersistenceError) as error:
-            raise OtherVersion(f"{path} is not there or has no tables: run maru migrate") from error
+            meta = dict(self.database.reader().execute("SELECT name, value FROM meta").fetchall())
+        except STORE_ERRORS as error:
+            self.database.close()
+            raise OtherVersion(f"{name} is not there or has no tables: run maru migrate") from error
+        except (Unavailable, OtherVersion):
+            self.database.close()
+            raise
         if meta.get("schema") != SCHEMA or meta.get("service") != service:
+            self.database.close()
             raise OtherVersion(
-                f"{path} is schema {meta.get('schema')} of {meta.get('service')}, this is schema {SCHEMA} of {service}"
+                f"{name} is schema {meta.get('schema')} of {meta.get('service')}, this is schema {SCHEMA} of {service}"
             )
         self.epoch = int(meta["epoch"])
         self._jobs: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
         self._cache: OrderedDict[str, Loaded] = OrderedDict()
         self._cache_lock = threading.Lock()
-        self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
         self._docket: dict[str, tuple[int, int]] = {}
         self._docket_lock = threading.Lock()
         self._closing = False
-        self._durable: bool | None = None
         self.on_commit: list[Callable[[Batch], None]] = []
         self._writer = threading.Thread(target=self._write_loop, name=f"{service}-writer", daemon=True)
         self._writer.start()
 
     @staticmethod
     def create(path: Path, service: str) -> None:
-        """Make the tables, and the epoch where there is none: what ``maru migrate`` does. Safe to repeat."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in MaruRecorder(SQLiteDatastore(":memory:")).create_table_statements:
-                connection.execute(statement)
-            # Seconds since 1970: a later log of the same service has a greater epoch, a restored one the same.
-            for name, value in (("schema", SCHEMA), ("service", service), ("epoch", str(int(time.time())))):
-                connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
+        """Make the tables in a SQLite file, and the epoch where there is none. Safe to repeat."""
+        SqliteDatabase(path).create(service)
 
     def close(self) -> None:
-        """Finish what is queued and close the file."""
+        """Finish what is queued and close the database."""
         self._closing = True
         self._jobs.put(None)
         self._writer.join(timeout=10)
-        # The writer's connection last: only it can put the write-ahead log back into the file.
-        for connection in self._readers:
-            connection.close()
-        self._datastore.close()
+        self.database.close()
 
     # Writing
 
@@ -453,95 +480,87 @@ class EventLog:
             self._jobs.put((job, future))
         return future
 
-    def run(self, function: Callable[[sqlite3.Cursor], Any]) -> Any:
-        """A small change of another kind, waited for."""
-        return self.submit(Run(function)).result(timeout=30)
+    def run(self, function: Callable[[Cursor], Any], *, durable: bool = True) -> Any:
+        """A small change of another kind, waited for. Raises ``Unavailable``."""
+        return self.submit(Run(function, durable)).result(timeout=30)
 
     def _write_loop(self) -> None:
-        with self._datastore.get_connection(commit=True) as connection:
-            with connection.cursor() as cursor:
-                # Command ids lie scattered over their index: with the default 2 MB each insert would read a page anew.
-                cursor.execute("PRAGMA cache_size=-8000")
-            while True:
-                first = self._jobs.get()
-                if first is None:
-                    return
-                jobs, last = [first], False
-                while len(jobs) < BATCH:
-                    try:
-                        more = self._jobs.get_nowait()
-                    except queue.Empty:
-                        break
-                    if more is None:
-                        last = True
-                        break
-                    jobs.append(more)
-                self._write(connection, jobs)
-                if last:
-                    return
+        writer = self.database.writer()
+        last = False
+        while not last:
+            first = self._jobs.get()
+            if first is None:
+                break
+            jobs = [first]
+            while len(jobs) < BATCH:
+                try:
+                    more = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    last = True
+                    break
+                jobs.append(more)
+            self._write(writer, jobs)
+        writer.close()
 
-    def _write(self, connection: SQLiteConnection, jobs: list[tuple[Job, Future[Any]]]) -> None:
-        results: list[tuple[Future[Any], Any, BaseException | None]] = []
-        with connection.cursor() as cursor:
+    def _write(self, writer: Writer, jobs: list[tuple[Job, Future[Any]]]) -> None:
+        try:
+            batch, results = self._transact(writer, jobs)
+        except LOST_CONNECTION:
+            # Whether it was stored is unknown. Once more: a command that was is found by its id and answered the same.
             try:
-                if (durable := any(job.durable for job, _ in jobs)) != self._durable:
-                    # Write-ahead log: a later flushed commit carries all before it to the disk, in order.
-                    cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                    self._durable = durable
-                cursor.execute("BEGIN IMMEDIATE")
-                batch = Batch(cursor, self)
-                for job, future in jobs:
-                    try:
-                        results.append((future, job.apply(batch), None))
-                    except (Lost, IdReused, ValueError, LookupError) as refusal:
-                        results.append((future, None, refusal))
-                batch.flush()
-                cursor.execute("COMMIT")
+                batch, results = self._transact(writer, jobs)
             except BaseException as error:
-                if cursor.connection.in_transaction:
-                    cursor.execute("ROLLBACK")
-                for _, future in jobs:
-                    future.set_exception(Unavailable(str(error)))
+                _fail(jobs, error)
                 return
+        except BaseException as error:
+            _fail(jobs, error)
+            return
+        for listener in self.on_commit:
+            listener(batch)
         for future, result, problem in results:
             if problem is None:
                 future.set_result(result)
             else:
                 future.set_exception(problem)
-        for listener in self.on_commit:
-            listener(batch)
+        if batch.events or batch.inbox_rows:
+            writer.notify()
+
+    def _transact(
+        self, writer: Writer, jobs: list[tuple[Job, Future[Any]]]
+    ) -> tuple[Batch, list[tuple[Future[Any], Any, BaseException | None]]]:
+        results: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            cursor = writer.begin(durable=any(job.durable for job, _ in jobs))
+            batch = Batch(cursor, self, [job for job, _ in jobs])
+            for job, future in jobs:
+                try:
+                    results.append((future, job.apply(batch), None))
+                except (Lost, IdReused, ValueError, LookupError) as refusal:
+                    results.append((future, None, refusal))
+            batch.flush()
+            writer.commit()
+        except BaseException:
+            writer.rollback()
+            raise
+        self.epoch = batch.epoch
+        return batch, results
 
     # Reading
 
-    def _reader(self) -> sqlite3.Cursor:
-        """A cursor of this thread's own read connection: one statement is one snapshot, without begin and rollback."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path.as_uri() + "?mode=ro", uri=True, timeout=10, check_same_thread=False)
-            connection.isolation_level = None
-            # A connection for each thread: the default cache of 2 MB would be most of the process's memory.
-            connection.execute("PRAGMA cache_size=-256")
-            self._local.connection = connection
-            with self._cache_lock:
-                self._readers.append(connection)
-        return connection.cursor()
-
-    def read_answer(self, cursor: Any, command_id: str) -> tuple[str, Answer] | None:
-        """Content hash and stored answer of a command id."""
-        cursor.execute(
-            "SELECT content_hash, status, body, etag, position FROM command WHERE command_id = ?", (command_id,)
-        )
-        row = cursor.fetchone()
-        return None if row is None else (row[0], Answer(row[1], row[2], row[3], row[4]))
+    def _reader(self) -> Cursor:
+        return self.database.reader()
 
     def answered(self, command_id: str, content_hash: str) -> Answer | None:
         """The stored answer of a command, if it was accepted before. Raises ``IdReused`` for other content."""
-        found = self.read_answer(self._reader(), command_id)
-        if found is None:
+        rows = self.database.answers(self._reader(), (command_id,))
+        if not rows:
             return None
-        if found[0] != content_hash:
+        _, stored_hash, status, body, etag, position = rows[0]
+        if stored_hash != content_hash:
             raise IdReused(command_id)
-        return found[1]
+        return Answer(status, bytes(body), etag, position)
 
     def load(self, decider: Decider[Any], aggregate_id: str) -> Loaded:
         """The aggregate as stored now: folded from the events since it was last read."""
@@ -571,12 +590,12 @@ class EventLog:
     def select(self, where: str, *parameters: Any) -> list[Unread]:
         """Stored events by a condition on the table's columns."""
         rows = self._reader().execute(
-            "SELECT epoch, position, slot, prev, key, topic, case_id, state "  # noqa: S608 - own conditions only
+            "SELECT epoch, position, slot, prev, key, topic, case_id, state, trace "  # noqa: S608 - own conditions only
             f"FROM stored_events WHERE {where}",
             parameters,
         )
         return [
-            Unread(self.service, r[0], r[1], r[2], r[3], r[4], r[5].rpartition(".v")[0], r[6], r[7])
+            Unread(self.service, r[0], r[1], r[2], r[3], r[4], r[5].rpartition(".v")[0], r[6], r[7], trace=r[8])
             for r in rows.fetchall()
         ]
 
@@ -587,8 +606,8 @@ class EventLog:
     def inbox(self, where: str, *parameters: Any) -> list[Unread]:
         """Inbox rows by a condition on the table's columns."""
         rows = self._reader().execute(
-            "SELECT source, epoch, position, slot, prev, key, type, case_id, raw, seq, state, first_seen "  # noqa: S608
-            f"FROM inbox WHERE {where}",
+            "SELECT source, epoch, position, slot, prev, key, type, case_id, raw, seq, state, first_seen, "  # noqa: S608
+            f"trace FROM inbox WHERE {where}",
             parameters,
         )
         return [Unread(*row) for row in rows.fetchall()]
@@ -609,6 +628,12 @@ class EventLog:
         """How far the reactions have come: (source, epoch, slot) → position."""
         return {(r[0], r[1], r[2]): r[3] for r in self.query("SELECT source, epoch, slot, position FROM mark")}
 
+    def carried(self) -> dict[tuple[str, int], tuple[str, int]]:
+        """Where a Kafka carrier goes on reading: (source, slot) → (cluster, offset)."""
+        return {
+            (r[0], r[1]): (r[2], r[3]) for r in self.query("SELECT source, slot, cluster, next_offset FROM carried")
+        }
+
     def replays(self) -> int:
         """How often parked rows were given back: a follower that sees it grow looks at the inbox anew."""
         return int((self.query("SELECT value FROM meta WHERE name = 'replays'") or [(0,)])[0][0])
@@ -619,8 +644,8 @@ class EventLog:
             following, end = self._docket.get(name, (0, 0))
             if following >= end:
 
-                def reserve(cursor: sqlite3.Cursor) -> int:
-                    cursor.execute("INSERT OR IGNORE INTO counter VALUES (?, 0)", (name,))
+                def reserve(cursor: Cursor) -> int:
+                    cursor.execute("INSERT INTO counter VALUES (?, 0) ON CONFLICT DO NOTHING", (name,))
                     row = cursor.execute(
                         "UPDATE counter SET value = value + ? WHERE name = ? RETURNING value", (block, name)
                     ).fetchone()
@@ -630,6 +655,11 @@ class EventLog:
                 following = end - block
             self._docket[name] = (following + 1, end)
             return following
+
+
+def _fail(jobs: list[tuple[Job, Future[Any]]], error: BaseException) -> None:
+    for _, future in jobs:
+        future.set_exception(Unavailable(str(error)))
 
 
 _decoded: OrderedDict[tuple[str, int, int], Recorded] = OrderedDict()
@@ -646,7 +676,9 @@ def decode(row: Unread) -> Recorded:
     if known is not None and known.raw == row.raw:
         return known
     envelope, data = unseal(row.raw)
-    recorded = Recorded(row.source, row.epoch, row.position, row.slot, row.prev, row.key, envelope, data, row.raw)
+    recorded = Recorded(
+        row.source, row.epoch, row.position, row.slot, row.prev, row.key, envelope, data, row.raw, row.trace
+    )
     with _decoded_lock:
         _decoded[name] = recorded
         while len(_decoded) > CACHED:
@@ -655,4 +687,4 @@ def decode(row: Unread) -> Recorded:
 
 
 __all__ = ["Answer", "EventLog", "IdReused", "Insert", "Lost", "Mark", "NewEvent", "Prepared", "Settle", "Unavailable"]
-__all__ += ["OtherVersion", "Run", "UnknownType", "Unread", "Write", "decode"]
+__all__ += ["Carried", "OtherVersion", "Rejected", "Run", "UnknownType", "Unread", "Write", "decode"]

@@ -77,6 +77,7 @@ class Loop(threading.Thread):
 
     def run(self) -> None:
         """Until ``end``."""
+        failures = 0
         while not self._ending:
             self.wake.clear()
             started = time.monotonic()
@@ -88,7 +89,10 @@ class Loop(threading.Thread):
                 logger.warning("step failed", loop=self.name, error=type(error).__name__, detail=str(error)[:500])
                 metrics.LOOP_FAILURES.labels(self.name).inc()
                 found = False
-                self.wake.wait(0.2)
+                failures += 1
+                self._end.wait(min(0.2 * failures, 2.0))
+            else:
+                failures = 0
             self.beat = time.monotonic()
             self.turned_at = time.time()
             if not found and not self._ending:
@@ -116,7 +120,10 @@ class Progress:
         self.loops: list[Loop] = []
         self.waiting = 0
         """How many wait just now: the loops make no pauses meanwhile."""
+        self.remote = False
+        """Whether followers are elsewhere: then questions are asked of a server, never in the event loop's thread."""
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._planned = False
 
@@ -132,11 +139,34 @@ class Progress:
             self.waiting -= 1
 
     def moved(self) -> None:
-        """Called from any thread after a commit."""
+        """Called from any thread after a commit; of a gateway without followers by its watcher."""
         loop = self._loop
-        if loop is not None and self._waiters and not self._planned:
+        if self.remote:
+            self._ask()
+        elif loop is not None and self._waiters and not self._planned:
             self._planned = True
             loop.call_soon_threadsafe(self._plan)
+
+    def _ask(self) -> None:
+        """Ask for every waiter, in the watcher's thread."""
+        with self._lock:
+            waiters, self._waiters = self._waiters, []
+        still, loop = [], self._loop
+        for reached, future in waiters:
+            if future.done():
+                continue
+            try:
+                if reached():
+                    answer = None
+                else:
+                    still.append((reached, future))
+                    continue
+            except Exception as error:
+                answer = error
+            assert loop is not None
+            loop.call_soon_threadsafe(_tell, future, answer)
+        with self._lock:
+            self._waiters.extend(still)
 
     def _plan(self) -> None:
         # Commits come in bursts: one look for those of a moment.
@@ -155,8 +185,15 @@ class Progress:
         self._waiters = still
 
     async def wait(self, reached: Callable[[], bool], seconds: float, *, hurry: bool = True) -> bool:
-        """Wait until ``reached`` or the time is up; tells which. A live feed is in no ``hurry``."""
-        if reached():
+        """Wait until ``reached`` or the time is up; tells which. A live feed is in no ``hurry``.
+
+        Raises what ``reached`` raised.
+        """
+        if self.remote:
+            seconds = max(seconds, 0.001)
+            if await asyncio.wait_for(asyncio.to_thread(reached), seconds):
+                return True
+        elif reached():
             return True
         with self.hurried() if hurry else nullcontext():
             return await self._wait(reached, seconds)
@@ -164,11 +201,16 @@ class Progress:
     async def _wait(self, reached: Callable[[], bool], seconds: float) -> bool:
         self._loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append((reached, future))
+        with self._lock:
+            self._waiters.append((reached, future))
         end = time.monotonic() + seconds
+        if self.remote:
+            for loop in self.loops:
+                loop.wake.set()
+            await asyncio.wait([future], timeout=seconds)
         # Looked at once more after the entry, for a commit just before it; then by wake-ups, and slowly besides,
         # because another process may have moved.
-        while not future.done() and (left := end - time.monotonic()) > 0:
+        while not self.remote and not future.done() and (left := end - time.monotonic()) > 0:
             if reached():
                 future.set_result(None)
             else:
@@ -176,4 +218,14 @@ class Progress:
         if not future.done():
             future.cancel()
             return False
+        future.result()
         return True
+
+
+def _tell(future: asyncio.Future[None], answer: Exception | None) -> None:
+    if future.done():
+        return
+    if answer is None:
+        future.set_result(None)
+    else:
+        future.set_exception(answer)

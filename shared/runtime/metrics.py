@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -28,10 +36,14 @@ LOOP_FAILURES = Counter("maru_loop_failures_total", "Steps of a loop that raised
 DUE_FIRED = Counter("maru_due_fired_total", "Due rows fired", ["service"])
 
 
+Reading = tuple[str, str, dict[str, str], float]
+"""Name, help, labels and value of something that is read when Prometheus asks."""
+
+
 class Probe(Collector):
     """Gauges that are read from the databases when Prometheus asks."""
 
-    def __init__(self, read: Callable[[], Iterable[tuple[str, str, dict[str, str], float]]]) -> None:
+    def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
         self._read = read
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -52,3 +64,36 @@ def exposition(probe: Probe) -> tuple[bytes, str]:
     own = CollectorRegistry()
     own.register(probe)
     return generate_latest(REGISTRY) + generate_latest(own), CONTENT_TYPE_LATEST
+
+
+RELAY_PUBLISHED = Counter("maru_relay_published_total", "Events published and confirmed", ["service"])
+RELAY_LAG = Gauge("maru_relay_lag_events", "Events stored and not yet published", ["service"])
+RELAY_AGE = Gauge("maru_relay_oldest_age_seconds", "How long this relay knows of an event not published", ["service"])
+RELAY_REBUILDS = Counter("maru_relay_rebuilds_total", "Producers closed and made anew", ["service"])
+RELAY_REFUSED = Gauge("maru_relay_refused", "1 where the topic holds what the log does not have", ["service"])
+CARRIER_RECORDS = Counter("maru_carrier_records_total", "Records read from a topic", ["service", "source"])
+CARRIER_REJECTED = Counter("maru_carrier_rejected_total", "Foreign or malformed records", ["service", "source"])
+CARRIER_HOLES = Counter(
+    "maru_carrier_holes_total",
+    "Records without their predecessor: reread, or lacking in the topic",
+    ["service", "source", "outcome"],
+)
+CARRIER_LAG = Gauge("maru_carrier_lag_records", "Records in the topic and not yet carried", ["service", "source"])
+CARRIER_REBUILDS = Counter("maru_carrier_rebuilds_total", "Consumers made, the first included", ["service"])
+
+# The observer
+
+OBSERVER_HOPS = Histogram(
+    "maru_observer_hop_seconds",
+    "Real seconds from a fact to one that it caused, over all events in the topics",
+    ["hop"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+OBSERVER_EVENTS = Counter("maru_observer_events_total", "Events read by the observer, repeats not counted", ["service"])
+OBSERVER_REBUILDS = Counter("maru_observer_rebuilds_total", "Times that the observer began anew", ["reason"])
+
+NOTIFICATIONS = Counter(
+    "maru_notifications_total",
+    "Attempts to notify over a channel outside, by outcome: delivered, failed, given_up",
+    ["channel", "outcome"],
+)

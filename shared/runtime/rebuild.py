@@ -6,22 +6,23 @@ everybody reads in the transaction of what he does.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import Connection, delete, select, update
 
 from shared.runtime.declare import Tables, View
 from shared.runtime.folding import INBOX, fold_rows, select_rows
 from shared.runtime.log import EventLog, Unread
-from shared.runtime.views import MARK, PARKED, POINTER, SCAN, Marks, ViewStore, gathered
+from shared.runtime.views import MARK, PARKED, POINTER, SCAN, Marks, RebuildRunning, ViewStore, gathered
+
+__all__ = ["CannotRebuild", "RebuildRunning", "Rebuilt", "build_new_versions", "checksum", "rebuild"]
 
 PAGE = 500
 """Events in one commit at most: the follower waits no longer than that."""
@@ -32,10 +33,6 @@ logger = structlog.get_logger("maru.rebuild")
 
 Told = Callable[[int, int], None]
 """Progress: events folded, events in all."""
-
-
-class RebuildRunning(Exception):
-    """Another process is rebuilding this view."""
 
 
 class CannotRebuild(Exception):
@@ -61,7 +58,7 @@ def rebuild(log: EventLog, store: ViewStore, view: View, told: Told = lambda don
     What was parked in the view is folded again too. Killed at any point it leaves the old view as it was; the next
     rebuild removes the rest. Raises ``RebuildRunning`` and ``CannotRebuild``.
     """
-    with _alone(store, view):
+    with store.alone_with(view):
         started = time.monotonic()
         drop_orphans(store, view)
         building = _Building(log, store, view, store.new_generation(view), told)
@@ -99,7 +96,7 @@ def build_new_versions(
         if changed:
             made.append(rebuild(log, store, view, told))
         elif orphans(store, view):
-            with suppress(RebuildRunning), _alone(store, view):
+            with suppress(RebuildRunning), store.alone_with(view):
                 drop_orphans(store, view)
     return made
 
@@ -120,8 +117,7 @@ def orphans(store: ViewStore, view: View) -> list[int]:
     """The generations that nobody points to: left by an interrupted rebuild, or those of one under way."""
     with store.read() as db:
         current = store.pointer(db, view)[0]
-        names = db.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars()
-        ours = [re.match(rf"{re.escape(view.name)}_g(\d+)_", name) for name in names]
+        ours = [re.match(rf"{re.escape(view.name)}_g(\d+)_", name) for name in store.table_names(db)]
         found = {int(match[1]) for match in ours if match is not None}
         found.update(db.execute(select(MARK.c.generation).where(MARK.c.view == view.name).distinct()).scalars())
     return sorted(found - {current})
@@ -131,17 +127,6 @@ def drop_orphans(store: ViewStore, view: View) -> None:
     """Remove every generation that nobody points to; only for whoever is alone with the view."""
     for generation in orphans(store, view):
         store.drop_generation(view, generation)
-
-
-@contextmanager
-def _alone(store: ViewStore, view: View) -> Iterator[None]:
-    path = store.path.with_name(f"rebuild-{view.name}.lock")
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RebuildRunning(f"The view {view.name} is being rebuilt by another process.") from None
-        yield
 
 
 class _Building:

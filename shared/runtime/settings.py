@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +34,57 @@ class Settings(BaseSettings):
     token_hours: int = Field(12, ge=1, le=24, description="life of a development token, hours")
     wait_seconds: float = Field(5.0, gt=0, le=30, description="longest wait for a position token, seconds")
     start: str = Field("2023-01-04T09:00:00+09:00", description="business time at which a new folder begins")
+    database: SecretStr | None = Field(
+        None,
+        description="PostgreSQL URL of the service's own database and role, {service} stands for its name; "
+        "unset: SQLite in the data folder",
+    )
+    database_admin: SecretStr | None = Field(
+        None,
+        description="PostgreSQL URL of an owner, for maru migrate alone; with {service}: databases and roles exist",
+    )
+    kafka: str | None = Field(None, description="Kafka's bootstrap servers, as host:port,host:port")
+    instance: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        description="name of this process; it holds leases under it",
+    )
+    development: bool = Field(
+        False, description="the development issuer is meant: it gives anybody a token, and the clock may be shifted"
+    )
+    otlp: str | None = Field(None, description="OTLP/HTTP endpoint for traces, as http://host:4318; unset: no traces")
     cursor_key: SecretStr | None = Field(None, description="key that signs cursors; made with the folder where unset")
+    smtp_from: str | None = Field(None, description="address that e-mail comes from; needed with smtp_url")
+    smtp_seconds: float = Field(10.0, gt=0, le=15, description="longest attempt to hand over an e-mail, seconds")
+    smtp_url: SecretStr | None = Field(
+        None, description="mail server, smtp://user:password@host:port or smtps://...; unset: no e-mail"
+    )
+
+    @field_validator("smtp_from")
+    @classmethod
+    def _plain_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
+            raise ValueError("must be one plain address, office@domain")
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            if not _is_mail_server(value.get_secret_value()):
+                raise ValueError("must be smtp://[user:password@]host[:port] or smtps://...")
+            if "smtp_from" in info.data and info.data["smtp_from"] is None:
+                raise ValueError("needs smtp_from")
+        return value
+
+
+def _is_mail_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # Reading the port raises where it is none; its message would show a part of the URL.
+        named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return named and parts.scheme in ("smtp", "smtps") and not parts.path.strip("/")
 
 
 def load(**options: Any) -> Settings:

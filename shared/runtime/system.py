@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,20 +13,22 @@ from pathlib import Path
 from typing import IO, Any
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
 
 from shared.runtime import metrics
 from shared.runtime.access import Issuer, PolicyTable
 from shared.runtime.app import build
 from shared.runtime.cursors import Cursors
+from shared.runtime.databases import Databases
 from shared.runtime.declare import Service
+from shared.runtime.effects import opened as effects_opened
 from shared.runtime.hosted import Hosted, wait_idle
 from shared.runtime.http import Gateways
 from shared.runtime.log import PARKED_ROWS
 from shared.runtime.loops import Pressure
 from shared.runtime.settings import Settings
-from shared.runtime.views import ViewStore
+from shared.runtime.views import SCAN
+from shared.runtime.web import CannotStart, HttpServer
 
 SILENT_SECONDS = 30.0
 """A loop that has not turned for so long is not ready."""
@@ -38,14 +37,6 @@ URL_FILE = "maru.url"
 """Where a running system notes its address, for the commands of the same folder."""
 
 logger = structlog.get_logger("maru.system")
-
-
-class CannotStart(Exception):
-    """Why the system does not start: one clear line, and the exit code of the documents."""
-
-    def __init__(self, line: str, code: int) -> None:
-        super().__init__(line)
-        self.code = code
 
 
 @contextmanager
@@ -79,10 +70,30 @@ def running_url(folder: Path) -> str | None:
         return note.read_text() or None
 
 
-def migrate(services: Sequence[Service], folder: Path) -> None:
+def migrate(services: Sequence[Service], place: Databases | Path) -> None:
     """Make every table. Safe to repeat."""
     for service in services:
-        Hosted.migrate(service, folder)
+        Databases.at(place).migrate(service)
+
+
+def seed(hosted: Sequence[Hosted], settings: Settings, told: Callable[[str, str], None] | None = None) -> int:
+    """Load the reference data; gives the number of new acts. ``told`` hears each row, and new, known or changed."""
+    at = datetime.fromisoformat(settings.start)
+    new = 0
+    for one in hosted:
+        for external, what in one.seed(settings.reference, at):
+            new += what == "new"
+            if what == "changed":
+                logger.warning("reference row changed after it was loaded", row=external)
+            if told is not None:
+                told(external, what)
+        service = one.service
+        if service.load_mutable is not None:
+            store = one.databases.mutable(service.name)
+            with store.write() as db:
+                service.load_mutable(db, settings.reference)
+            store.close()
+    return new
 
 
 class System:
@@ -94,7 +105,9 @@ class System:
         self.folder = settings.data
         self.issuer = Issuer(self.folder, settings.issuer, settings.audience, settings.token_hours)
         pressure = Pressure()
-        self.hosted = [Hosted(service, self.folder, pressure) for service in services]
+        self.hosted = [
+            Hosted(service, Databases.of(settings), pressure, effects_opened(service, settings)) for service in services
+        ]
         secret = settings.cursor_key
         self.gateways = Gateways(
             self.hosted,
@@ -105,8 +118,7 @@ class System:
             wait_seconds=settings.wait_seconds,
         )
         self._probe = metrics.Probe(self._gauges)
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._server: HttpServer | None = None
         self.url = ""
 
     def service(self, name: str) -> Hosted:
@@ -122,23 +134,8 @@ class System:
             hosted.start(self.hosted)
 
     def seed(self, told: Callable[[str, str], None] | None = None) -> int:
-        """Load the reference data; gives the number of new acts. ``told`` hears each row, and new, known or changed."""
-        at = datetime.fromisoformat(self.settings.start)
-        new = 0
-        for hosted in self.hosted:
-            for external, what in hosted.seed(self.settings.reference, at):
-                new += what == "new"
-                if what == "changed":
-                    logger.warning("reference row changed after it was loaded", row=external)
-                if told is not None:
-                    told(external, what)
-            service = hosted.service
-            if service.load_mutable is not None:
-                store = ViewStore(self.folder / service.name / "mutable.db")
-                with store.write() as db:
-                    service.load_mutable(db, self.settings.reference)
-                store.close()
-        return new
+        """Load the reference data; gives the number of new acts."""
+        return seed(self.hosted, self.settings, told)
 
     def idle(self, seconds: float = 30) -> bool:
         """Wait until everything stored is carried, answered and folded."""
@@ -150,41 +147,16 @@ class System:
 
     def serve(self) -> str:
         """Listen in a thread of its own; gives the URL. Raises ``CannotStart`` (3) where the port is taken."""
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((self.settings.host, self.settings.port))
-        except OSError:
-            listening.close()
-            raise CannotStart(f"Port {self.settings.port} on {self.settings.host} is taken.", 3) from None
-        config = uvicorn.Config(
-            self.app(),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=3,
-            lifespan="off",
-        )
-        server = self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=server.run, args=([listening],), name="http", daemon=True)
-        self._thread.start()
-        end = time.monotonic() + 20
-        while not server.started and time.monotonic() < end:
-            time.sleep(0.005)
-        # What is there now stays: looking through it for garbage again and again would stop every request for 100 ms.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 100)
-        self.url = f"http://{self.settings.host}:{listening.getsockname()[1]}"
+        self._server = HttpServer(self.app(), self.settings.host, self.settings.port)
+        self._server.start()
+        self.url = self._server.url
         (self.folder / URL_FILE).write_text(self.url)
         return self.url
 
     def stop(self) -> None:
         """Stop listening, end the loops, close the files."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(timeout=10)
+        if self._server is not None:
+            self._server.stop()
             (self.folder / URL_FILE).unlink(missing_ok=True)
         self.gateways.commands.stop()
         self.gateways.reads.stop()
@@ -194,36 +166,47 @@ class System:
             hosted.stop()
 
     def not_ready(self) -> list[str]:
-        """What is not in order: loops that do not turn, parked events."""
-        now = time.monotonic()
-        return [
-            loop.name
-            for hosted in self.hosted
-            for loop in hosted.loops
-            if not loop.is_alive() or now - loop.beat > SILENT_SECONDS
-        ]
+        """What is not in order: loops that do not turn."""
+        return silent_loops(self.hosted)
 
-    def _gauges(self) -> Iterator[tuple[str, str, dict[str, str], float]]:
+    def _gauges(self) -> Iterator[metrics.Reading]:
         for hosted in self.hosted:
-            label = {"service": hosted.name}
-            rows: list[tuple[Any, ...]] = hosted.log.query(
-                "SELECT COUNT(*), COALESCE(MIN(first_seen), 0) FROM inbox WHERE state = 'waiting'"
-            )
-            waiting, oldest = rows[0]
-            yield "maru_inbox_waiting", "Inbox records that wait for a reaction", label, waiting
-            age = time.time() - oldest if waiting else 0.0
-            yield "maru_inbox_oldest_seconds", "Age of the oldest waiting inbox record", label, age
-            parked = hosted.log.query(f"SELECT COUNT(*) FROM inbox WHERE {PARKED_ROWS}")[0][0]  # noqa: S608
-            yield "maru_inbox_parked", "Parked inbox records", label, parked
-            last = hosted.log.last_position()
-            yield "maru_log_position", "Last position of the log", label, last
-            for loop in hosted.loops:
-                named = {"loop": loop.name}
-                yield "maru_loop_heartbeat_seconds", "When a loop last turned (Unix time)", named, loop.turned_at
-            for view in hosted.views:
-                scan = hosted.progress.views.get(view.name, {}).get((hosted.name, 0, -1), 0)
-                named = {"service": hosted.name, "view": view.name}
-                yield "maru_view_behind_events", "Own events that a view has not folded yet", named, last - scan
+            yield from gauges(hosted)
+
+
+def silent_loops(hosted: Sequence[Hosted]) -> list[str]:
+    """The loops that have not turned for too long."""
+    now = time.monotonic()
+    return [
+        loop.name for one in hosted for loop in one.loops if not loop.is_alive() or now - loop.beat > SILENT_SECONDS
+    ]
+
+
+def heartbeats(hosted: Hosted) -> Iterator[metrics.Reading]:
+    """When each loop of this process last turned."""
+    for loop in hosted.loops:
+        yield "maru_loop_heartbeat_seconds", "When a loop last turned (Unix time)", {"loop": loop.name}, loop.turned_at
+
+
+def gauges(hosted: Hosted) -> Iterator[metrics.Reading]:
+    """What a service's databases and loops say, read when Prometheus asks."""
+    label = {"service": hosted.name}
+    rows: list[tuple[Any, ...]] = hosted.log.query(
+        "SELECT COUNT(*), COALESCE(MIN(first_seen), 0) FROM inbox WHERE state = 'waiting'"
+    )
+    waiting, oldest = rows[0]
+    yield "maru_inbox_waiting", "Inbox records that wait for a reaction", label, waiting
+    age = time.time() - oldest if waiting else 0.0
+    yield "maru_inbox_oldest_seconds", "Age of the oldest waiting inbox record", label, age
+    parked = hosted.log.query(f"SELECT COUNT(*) FROM inbox WHERE {PARKED_ROWS}")[0][0]  # noqa: S608
+    yield "maru_inbox_parked", "Parked inbox records", label, parked
+    last = hosted.log.last_position()
+    yield "maru_log_position", "Last position of the log", label, last
+    yield from heartbeats(hosted)
+    for view in hosted.views:
+        scan = hosted.progress.views.get(view.name, {}).get((hosted.name, 0, SCAN), 0)
+        named = {"service": hosted.name, "view": view.name}
+        yield "maru_view_behind_events", "Own events that a view has not folded yet", named, last - scan
 
 
 @contextmanager
@@ -231,7 +214,7 @@ def opened(services: Sequence[Service], settings: Settings) -> Iterator[System]:
     """A running system on its folder, alone on it; stopped at the end."""
     with folder_lock(settings.data):
         os.umask(0o077)
-        migrate(services, settings.data)
+        migrate(services, Databases.of(settings))
         system = System(services, settings)
         try:
             system.start()

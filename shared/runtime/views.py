@@ -1,4 +1,4 @@
-"""Where views live: one SQLite file per service, tables by generation, marks beside them, a pointer to the current one.
+"""Where views live: a SQLite file or PostgreSQL schema per service, tables by generation, marks, a pointer.
 
 A view is rebuilt beside the old one and swapped: readers and the follower look at the pointer inside their transaction,
 so that no reader ever sees half of it.
@@ -6,14 +6,16 @@ so that no reader ever sees half of it.
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Integer,
@@ -25,10 +27,14 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    inspect,
     select,
+    text,
 )
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import Engine
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from shared.runtime.declare import Named, Recorded, Tables, View
@@ -48,9 +54,9 @@ MARK = Table(
     Column("view", String, primary_key=True),
     Column("generation", Integer, primary_key=True),
     Column("source", String, primary_key=True),
-    Column("epoch", Integer, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
     Column("slot", Integer, primary_key=True),
-    Column("position", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
 )
 """How far each slot is folded. Slot -1 is the scan: up to which inbox ``seq`` (own log: position) all is taken."""
 PARKED = Table(
@@ -58,16 +64,24 @@ PARKED = Table(
     _own,
     Column("view", String, primary_key=True),
     Column("source", String, primary_key=True),
-    Column("epoch", Integer, primary_key=True),
-    Column("position", Integer, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
     Column("key", String, nullable=False),
     Column("error", Text, nullable=False),
 )
-_MASTER = Table("sqlite_master", MetaData(), Column("type", String), Column("name", String))
 SCAN = -1
 
 Marks = dict[tuple[str, int, int], int]
 """(source, epoch, slot) → position."""
+
+
+def begins_epoch(marks: Marks, source: str, epoch: int, slot: int, prev: int) -> bool:
+    """Whether a record is the first of its epoch in its slot, and what it follows in an older epoch is taken.
+
+    After a restore the older epoch may have been heard beyond the place where the new one goes on.
+    """
+    older = (at for (of, old, number), at in marks.items() if (of, number) == (source, slot) and old < epoch)
+    return (source, epoch, slot) not in marks and 0 < prev <= max(older, default=0)
 
 
 def upsert(db: Connection, table: Table, values: Mapping[str, Any]) -> None:
@@ -90,9 +104,10 @@ class _Upsert:
     text: str
     order: tuple[str, ...]
     processors: Mapping[str, Callable[[Any], Any]]
+    named: bool
 
 
-_upserts: dict[tuple[str, frozenset[str]], _Upsert] = {}
+_upserts: dict[tuple[str, str, frozenset[str]], _Upsert] = {}
 
 
 def upsert_many(db: Connection, table: Table, rows: list[Mapping[str, Any]]) -> None:
@@ -103,19 +118,20 @@ def upsert_many(db: Connection, table: Table, rows: list[Mapping[str, Any]]) -> 
     if not rows:
         return
     names = frozenset(rows[0])
-    known = _upserts.get((table.name, names))
+    cached = (db.dialect.name, table.name, names)
+    known = _upserts.get(cached)
     if known is None or known.table is not table:
-        known = _upserts[table.name, names] = _compile_upsert(db, table, names)
+        known = _upserts[cached] = _compile_upsert(db, table, names)
     order, processors = known.order, known.processors
-    if processors:
-        values = [tuple(processors.get(name, _as_is)(row[name]) for name in order) for row in rows]
-    else:
-        values = [tuple(row[name] for name in order) for row in rows]
+    values: list[Any] = [tuple(processors.get(name, _as_is)(row[name]) for name in order) for row in rows]
+    if known.named:
+        values = [dict(zip(order, row, strict=True)) for row in values]
     db.exec_driver_sql(known.text, values)
 
 
 def _compile_upsert(db: Connection, table: Table, names: frozenset[str]) -> _Upsert:
     keys = [column.name for column in table.primary_key]
+    insert = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
     statement = insert(table)
     changed = {name: statement.excluded[name] for name in names if name not in keys}
     statement = (
@@ -129,7 +145,8 @@ def _compile_upsert(db: Connection, table: Table, names: frozenset[str]) -> _Ups
         for name in names
         if (processor := table.columns[name].type.dialect_impl(db.dialect).bind_processor(db.dialect)) is not None
     }
-    return _Upsert(table, str(compiled), tuple(compiled.positiontup or ()), processors)
+    order = tuple(compiled.positiontup or sorted(names))
+    return _Upsert(table, str(compiled), order, processors, not compiled.positional)
 
 
 def _as_is(value: Any) -> Any:
@@ -188,33 +205,56 @@ def build_tables(view: View, generation: int) -> tuple[Tables, MetaData]:
     return named.made, metadata
 
 
-class ViewStore:
-    """A service's views file."""
+class RebuildRunning(Exception):
+    """Another process is rebuilding this view."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writer = _engine(path, "BEGIN IMMEDIATE", 2, -4000)
-        self._reader = _engine(path, "BEGIN", 20, -256)
+
+class ViewStore:
+    """A service's views: in a SQLite file (a path), or in a schema of its PostgreSQL database (a URL)."""
+
+    def __init__(self, place: Path | str, schema: str = "views") -> None:
+        self.place = place
+        self._schema = schema
+        if isinstance(place, Path):
+            self._writer = _sqlite_engine(place, "BEGIN IMMEDIATE", 2, -4000)
+            self._reader = _sqlite_engine(place, "BEGIN", 20, -256)
+        else:
+            self._writer = _postgres_engine(place, schema, 2, 60)
+            self._reader = _postgres_engine(place, schema, 5, 4, isolation_level="REPEATABLE READ")
+            if schema == "views":
+                # As the first statement, so before the snapshot is taken: see ``drop_generation``.
+                event.listen(self._reader, "begin", _lock_pointer)
         self._tables: dict[tuple[str, int], Tables] = {}
+        self.on_write: list[Callable[[], None]] = []
         self.lock = threading.RLock()
         """Held while this process writes: SQLite has one writer a file, and polling for it wastes time."""
 
     @staticmethod
-    def create(path: Path, views: tuple[View, ...]) -> None:
-        """Make the file, and the first generation of each view that has none. Safe to repeat."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store = ViewStore(path)
-        with store.write() as db:
-            _own.create_all(db)
-            for view in views:
-                if db.execute(select(POINTER).where(POINTER.c.view == view.name)).first() is None:
-                    build_tables(view, 1)[1].create_all(db)
-                    upsert(
-                        db,
-                        POINTER,
-                        {"view": view.name, "generation": 1, "version": view.version, "last_generation": 1},
-                    )
-        store.close()
+    def create(place: Path | str, views: tuple[View, ...]) -> None:
+        """Make the first generation of each view that has none. Safe to repeat."""
+        if isinstance(place, Path):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        store = ViewStore(place)
+        try:
+            with store.lock, store._writer.begin() as db:
+                _lock_schema(db)
+                _own.create_all(db)
+                for view in views:
+                    if db.execute(select(POINTER).where(POINTER.c.view == view.name)).first() is None:
+                        build_tables(view, 1)[1].create_all(db)
+                        upsert(
+                            db,
+                            POINTER,
+                            {"view": view.name, "generation": 1, "version": view.version, "last_generation": 1},
+                        )
+        finally:
+            store.close()
+
+    def create_all(self, metadata: MetaData) -> None:
+        """Make tables that are no view's (a service's mutable ones). Safe to repeat."""
+        with self.lock, self._writer.begin() as db:
+            _lock_schema(db)
+            metadata.create_all(db)
 
     def close(self) -> None:
         """Close all connections."""
@@ -223,9 +263,13 @@ class ViewStore:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A write transaction; committed at the end, rolled back on an error."""
+        """A write transaction, alone among those that fold; committed at the end, rolled back on an error."""
         with self.lock, self._writer.begin() as db:
+            if db.dialect.name == "postgresql" and self._schema == "views":
+                db.exec_driver_sql("LOCK TABLE view_pointer IN EXCLUSIVE MODE")
             yield db
+        for listener in self.on_write:
+            listener()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -236,6 +280,24 @@ class ViewStore:
     def connect(self) -> Connection:
         """A connection whose read transaction lasts until it is closed."""
         return self._reader.connect()
+
+    @contextmanager
+    def alone_with(self, view: View) -> Iterator[None]:
+        """Only one process rebuilds a view at a time. Raises ``RebuildRunning``."""
+        refusal = RebuildRunning(f"The view {view.name} is being rebuilt by another process.")
+        if isinstance(self.place, Path):
+            with self.place.with_name(f"rebuild-{view.name}.lock").open("a") as file:
+                _flock(file, refusal)
+                yield
+            return
+        with self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+            name = {"name": f"rebuild {view.name}"}
+            if not db.execute(text("SELECT pg_try_advisory_lock(hashtext(:name))"), name).scalar():
+                raise refusal
+            try:
+                yield
+            finally:
+                db.execute(text("SELECT pg_advisory_unlock(hashtext(:name))"), name)
 
     def pointer(self, db: Connection, view: View) -> tuple[int, int]:
         """Current generation and version of a view."""
@@ -287,16 +349,47 @@ class ViewStore:
             build_tables(view, generation)[1].create_all(db)
         return generation
 
+    def table_names(self, db: Connection) -> list[str]:
+        """Every table there is."""
+        return inspect(db).get_table_names()
+
     def drop_generation(self, view: View, generation: int) -> None:
         """Remove the tables and marks of a generation that nobody points to, also one of another version's tables."""
         with self.write() as db:
-            tables = select(_MASTER.c.name).where(
-                _MASTER.c.type == "table", _MASTER.c.name.startswith(f"{view.name}_g{generation}_", autoescape=True)
-            )
-            for name in db.execute(tables).scalars().all():
-                db.exec_driver_sql(f'DROP TABLE "{name}"')
+            if db.dialect.name == "postgresql":
+                # Tables vanish from under a reader's snapshot there: wait for those who have read the old pointer.
+                db.exec_driver_sql("LOCK TABLE view_pointer IN ACCESS EXCLUSIVE MODE")
+            for name in self.table_names(db):
+                if name.startswith(f"{view.name}_g{generation}_"):
+                    db.exec_driver_sql(f'DROP TABLE "{name}"')
             db.execute(delete(MARK).where(MARK.c.view == view.name, MARK.c.generation == generation))
             db.execute(delete(PARKED).where(PARKED.c.view == f"{view.name}@{generation}"))
+
+
+def _lock_pointer(connection: Connection) -> None:
+    connection.exec_driver_sql("LOCK TABLE view_pointer IN ACCESS SHARE MODE")
+
+
+def _flock(file: IO[str], refusal: Exception) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise refusal from None
+
+
+def _lock_schema(db: Connection) -> None:
+    """Processes that migrate at once make each table one after the other."""
+    if db.dialect.name == "postgresql":
+        db.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('maru migrate views'))")
+
+
+STORE_DOWN: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout)
+"""What a read or a fold raises while the database does not answer."""
+
+
+def store_is_down(error: BaseException, dialect: str) -> bool:
+    """Whether a failure is the PostgreSQL server's and no event's: then nothing may be parked for it."""
+    return dialect == "postgresql" and isinstance(error, STORE_DOWN)
 
 
 _SCANS = select(MARK).where(MARK.c.slot == SCAN)
@@ -314,7 +407,7 @@ def fold_prefix(view: View, events: list[Recorded]) -> tuple[Connection, Tables]
     return db, tables
 
 
-def _engine(path: Path, begin: str, size: int, cache: int) -> Engine:
+def _sqlite_engine(path: Path, begin: str, size: int, cache: int) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
@@ -334,4 +427,35 @@ def _engine(path: Path, begin: str, size: int, cache: int) -> Engine:
     event.listen(engine, "connect", connected)
     event.listen(engine, "before_execute", _flush_before)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _postgres_engine(url: str, schema: str, size: int, seconds: int, **options: Any) -> Engine:
+    """``seconds`` is the longest a statement may take."""
+    settings = {
+        "search_path": schema,
+        "statement_timeout": f"{seconds}s",
+        "lock_timeout": "20s",
+        "idle_in_transaction_session_timeout": "60000",
+        # As with SQLite: a commit that a crash takes back is folded again. It comes with its marks, or not at all.
+        "synchronous_commit": "off",
+    }
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_size=size,
+        max_overflow=10,
+        pool_timeout=3,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 3,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 5000,
+            "application_name": "maru",
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        },
+        **options,
+    )
+    event.listen(engine, "before_execute", _flush_before)
     return engine

@@ -56,20 +56,27 @@ class _Entry:
 class Workers:
     """Threads that work for one event loop; they end with the process."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        self._name, self._threads = name, threads
+    def __init__(self, name: str, threads: int, seconds: float = 30.0) -> None:
+        """``seconds`` is the longest a caller waits: a database that does not answer must not hold him for ever."""
+        self._name, self._threads, self._seconds = name, threads, seconds
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, job: Job) -> Any:
-        """The job's result, or what it raised; holds no thread while it waits."""
+        """The job's result, or what it raised; holds no thread while it waits.
+
+        Raises ``Unavailable`` when the time is up; a job that has not begun by then never does.
+        """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             for number in range(self._threads):
                 threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
         entry = _Entry(job, self._loop.create_future())
         self._queue.put(entry)
-        return await entry.told
+        try:
+            return await asyncio.wait_for(entry.told, self._seconds)
+        except TimeoutError:
+            raise Unavailable("no answer in time") from None
 
     def stop(self) -> None:
         """End the threads after what is under way."""
@@ -104,6 +111,8 @@ class Workers:
         for _ in range(TRIES):
             begun: list[tuple[_Entry, Future[Any]]] = []
             for entry in left:
+                if entry.told.cancelled():
+                    continue
                 try:
                     entry.result = entry.job.begin()
                 except BaseException as error:

@@ -24,7 +24,9 @@ PLANTED = {
     "notifications": ("services/notifications/wording/__init__.py", "from services.notifications import channels"),
     "eventsourcing": ("shared/runtime/views.py", "import eventsourcing"),
     "prometheus": ("services/issues/api.py", "import prometheus_client"),
-    "kafka": ("shared/runtime/follow.py", "import faust"),
+    "aiokafka": ("shared/runtime/follow.py", "import aiokafka"),
+    "faust": ("shared/runtime/follow.py", "import faust"),
+    "opentelemetry": ("shared/runtime/follow.py", "import opentelemetry.trace"),
 }
 """Contract → a file, and the line in it that breaks the contract."""
 

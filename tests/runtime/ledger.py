@@ -10,7 +10,8 @@ from typing import Any, Literal
 from shared.contracts.envelope import Actor, Authority, Command, Event, register
 from shared.decider import Decider, Refused
 from shared.runtime.commands import prepare
-from shared.runtime.declare import Act
+from shared.runtime.databases import Databases
+from shared.runtime.declare import Act, Gateway, Reactions, Service
 from shared.runtime.log import EventLog, NewEvent, Prepared
 
 BY = Actor(user="u-test", office="test.desk", body="test")
@@ -63,11 +64,11 @@ def entry(name: str, text: str, **more: Any) -> Act:
     return Act(LEDGER, name, command, key=name, **more)
 
 
-def new_log(folder: Path, service: str = "ledger", own: frozenset[str] = frozenset()) -> EventLog:
-    """A log on a new file."""
-    path = folder / service / "log.db"
-    EventLog.create(path, service)
-    return EventLog(path, service, own)
+def new_log(place: Databases | Path, service: str = "ledger", own: frozenset[str] = frozenset()) -> EventLog:
+    """A new log."""
+    databases = Databases.at(place)
+    databases.migrate(Service(service, (), (LEDGER,), Reactions(), (), Gateway(service)))
+    return databases.log(service, own)
 
 
 def prepared(log: EventLog, name: str, text: str, command_id: str, **more: Any) -> Prepared:

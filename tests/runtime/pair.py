@@ -18,6 +18,7 @@ from shared.contracts.envelope import Authority, Command, Event, Fact, Label, re
 from shared.contracts.reference import BodyEstablished, ClockShifted, OfficeEstablished, OfficeHolderAppointed
 from shared.decider import Decider, Refused
 from shared.runtime.commands import derived_id
+from shared.runtime.databases import Databases
 from shared.runtime.declare import (
     Act,
     Facts,
@@ -231,13 +232,13 @@ def pair(reaction: Reaction | None = copy_all, refused: Any = None, **mirror: An
 
 
 class Stepped:
-    """Both services on files, their loops stepped by hand: what runs when is the test's to say."""
+    """Both services on their databases, loops stepped by hand: what runs when is the test's to say."""
 
-    def __init__(self, folder: Path, services: tuple[Service, Service]) -> None:
-        self.services, self.folder = services, folder
+    def __init__(self, place: Databases | Path, services: tuple[Service, Service]) -> None:
+        self.services, self.place = services, Databases.at(place)
         for service in services:
-            Hosted.migrate(service, folder)
-        self.source, self.mirror = (Hosted(service, folder) for service in services)
+            Hosted.migrate(service, place)
+        self.source, self.mirror = (Hosted(service, place) for service in services)
         self.carrier = NeighbourCarrier(self.mirror.log, [self.source.log])
         self.reactions = ReactionFollower(self.mirror.service, self.mirror.log, self.mirror.reacting)
         self._made = 0
@@ -275,7 +276,7 @@ class Stepped:
         return state.texts
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the databases."""
         for hosted in (self.source, self.mirror):
             hosted.stop()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
@@ -70,7 +71,8 @@ def hs256(issuer: Issuer) -> str:
     import hmac
 
     text = f"{part({'alg': 'HS256', 'typ': 'at+jwt'})}.{part(claims())}"
-    key = issuer.verifier()._key.encode()
+    public = issuer._key.public_key()
+    key = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"{text}.{part(hmac.new(key, text.encode(), hashlib.sha256).digest())}"
 
 
@@ -134,6 +136,9 @@ FORGERIES: dict[str, Callable[[Issuer], str]] = {
     "sub a number": lambda i: with_header(i, {"alg": "EdDSA", "typ": "at+jwt"}, claims(sub=7)),
     "sub too long": lambda i: signed(i, sub="u" * 121),
     "sub a list": lambda i: with_header(i, {"alg": "EdDSA", "typ": "at+jwt"}, claims(sub=["u-clerk"])),
+    "kid of another key": lambda i: signed(i, headers={"kid": "another"}),
+    "kid a number": lambda i: with_header(i, {"alg": "EdDSA", "typ": "at+jwt", "kid": 7}),
+    "kid a list": lambda i: with_header(i, {"alg": "EdDSA", "typ": "at+jwt", "kid": [i.kid]}),
     "critical extension": lambda i: signed(i, headers={"crit": ["office"], "office": "minister"}),
     "a huge token": lambda i: signed(i, more="x" * 100_000),
     "a token in a token": lambda i: with_header(i, {"alg": "EdDSA", "typ": "at+jwt"}, signed(i).encode()),

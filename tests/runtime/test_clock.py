@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from shared.contracts.envelope import Authority
 from shared.runtime.access import Issuer
+from shared.runtime.databases import Databases
 from shared.runtime.declare import Act, Facts, Recorded, Wait
 from shared.runtime.directory import SEOUL
 from shared.runtime.hosted import Hosted, Snapshot
@@ -24,8 +24,8 @@ YEAR = 365 * 86400.0
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[Stepped]:
-    made = Stepped(tmp_path, pair())
+def system(place: Databases) -> Iterator[Stepped]:
+    made = Stepped(place, pair())
     yield made
     made.close()
 
@@ -97,11 +97,11 @@ def test_a_reaction_to_an_old_cause_records_now(system: Stepped) -> None:
     assert before <= recorded(system.mirror)[0].at <= datetime.now(UTC)
 
 
-def test_the_recorded_time_of_a_stream_never_goes_back(system: Stepped, tmp_path: Path) -> None:
+def test_the_recorded_time_of_a_stream_never_goes_back(system: Stepped, place: Databases) -> None:
     later = AT + timedelta(hours=5)
     make(system, "one", later)
     make(system, "two", AT)
-    other = Hosted(system.services[0], tmp_path)  # a process that has nothing in memory
+    other = Hosted(system.services[0], place)  # a process that has nothing in memory
     command = MakeEntry(text="three", by=BY, at=AT, authority=Authority(rule="test"))
     other.submit(Act(LEDGER, "a", command, key="a"), "three", "three")
     other.stop()
@@ -117,7 +117,7 @@ def test_when_an_act_was_true_is_kept_apart_from_when_it_was_recorded(system: St
     assert second.envelope.effective_at == second.at == AT
 
 
-def test_a_shifted_clock_parks_nobody_who_waits(tmp_path: Path) -> None:
+def test_a_shifted_clock_parks_nobody_who_waits(place: Databases) -> None:
     """Waiting is technical: 60 real seconds, however far the business clock jumps meanwhile."""
     gate: list[bool] = []
 
@@ -126,7 +126,7 @@ def test_a_shifted_clock_parks_nobody_who_waits(tmp_path: Path) -> None:
             raise Wait("the gate")
         return copy_all(heard, facts)
 
-    system = Stepped(tmp_path, pair(reaction))
+    system = Stepped(place, pair(reaction))
     try:
         make(system, "one", AT)
         system.carry()
@@ -141,8 +141,8 @@ def test_a_shifted_clock_parks_nobody_who_waits(tmp_path: Path) -> None:
         system.close()
 
 
-def test_a_shifted_clock_ends_no_token(system: Stepped, tmp_path: Path) -> None:
-    issuer = Issuer(tmp_path, "https://issuer.example", "maru", 1)
+def test_a_shifted_clock_ends_no_token(system: Stepped, place: Databases) -> None:
+    issuer = Issuer(place.folder, "https://issuer.example", "maru", 1)
     token = issuer.token("u-clerk")
     shift(system, 10 * YEAR)
     assert issuer.verifier().subject(f"Bearer {token}") == "u-clerk"

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from shared.contracts.envelope import Command, Event
 from shared.decider import Decider, Refused
+from shared.runtime.databases import Databases
 from shared.runtime.declare import Act, DueRow, Facts, Service, by_process
 from shared.runtime.hosted import Hosted
 from tests.runtime.ledger import AT
@@ -50,9 +50,9 @@ def fired(hosted: Hosted) -> list[tuple[str, ...]]:
 ONCE = [tuple(sorted((str(2 * number), str(2 * number + 1)))) for number in range(DEADLINES // 2)]
 
 
-def test_three_schedulers_at_once_and_again_after_a_restart_fire_each_row_once(tmp_path: Path) -> None:
-    Hosted.migrate(service(), tmp_path)
-    schedulers = [Hosted(service(), tmp_path) for _ in range(3)]
+def test_three_schedulers_at_once_and_again_after_a_restart_fire_each_row_once(place: Databases) -> None:
+    Hosted.migrate(service(), place)
+    schedulers = [Hosted(service(), place) for _ in range(3)]
     gate = threading.Barrier(3)
     faults: list[BaseException] = []
 
@@ -73,39 +73,39 @@ def test_three_schedulers_at_once_and_again_after_a_restart_fire_each_row_once(t
     assert fired(schedulers[0]) == ONCE
     for hosted in schedulers:
         hosted.stop()
-    restarted = Hosted(service(), tmp_path)
+    restarted = Hosted(service(), place)
     assert not restarted.fire_due()
     assert fired(restarted) == ONCE
     restarted.stop()
 
 
-def _process(folder: str, gate: object) -> None:
-    hosted = Hosted(service(), Path(folder))
+def _process(place: Databases, gate: object) -> None:
+    hosted = Hosted(service(), place)
     gate.wait(60)  # type: ignore[attr-defined]
     hosted.fire_due()
     hosted.stop()
 
 
-def test_three_processes_at_once_fire_each_row_once(tmp_path: Path) -> None:
-    Hosted.migrate(service(), tmp_path)
+def test_three_processes_at_once_fire_each_row_once(place: Databases) -> None:
+    Hosted.migrate(service(), place)
     context = multiprocessing.get_context("spawn")
     gate = context.Barrier(3)
-    processes = [context.Process(target=_process, args=(str(tmp_path), gate)) for _ in range(3)]
+    processes = [context.Process(target=_process, args=(place, gate)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    hosted = Hosted(service(), tmp_path)
+    hosted = Hosted(service(), place)
     assert fired(hosted) == ONCE
     hosted.stop()
 
 
-def test_a_deadline_moved_to_another_time_is_another_firing(tmp_path: Path) -> None:
+def test_a_deadline_moved_to_another_time_is_another_firing(place: Databases) -> None:
     when = [AT]
     one = replace(service(), due=lambda facts: due_by(when[0])[:1])
-    Hosted.migrate(one, tmp_path)
-    hosted = Hosted(one, tmp_path)
+    Hosted.migrate(one, place)
+    hosted = Hosted(one, place)
     assert hosted.fire_due()
     assert not hosted.fire_due()
     when[0] = AT + timedelta(days=1)
@@ -114,7 +114,7 @@ def test_a_deadline_moved_to_another_time_is_another_firing(tmp_path: Path) -> N
     hosted.stop()
 
 
-def test_a_row_whose_command_is_refused_holds_up_no_other(tmp_path: Path) -> None:
+def test_a_row_whose_command_is_refused_holds_up_no_other(place: Databases) -> None:
     def decide(state: Copy, command: Command) -> Sequence[Event]:
         raise Refused("L-3", "이미 처리되었습니다.", "It is done already.")
 
@@ -125,18 +125,18 @@ def test_a_row_whose_command_is_refused_holds_up_no_other(tmp_path: Path) -> Non
         return [replace(first, act=replace(first.act, decider=refusing)), *others]
 
     one = replace(service(), due=due)
-    Hosted.migrate(one, tmp_path)
-    hosted = Hosted(one, tmp_path)
+    Hosted.migrate(one, place)
+    hosted = Hosted(one, place)
     assert hosted.fire_due()
     assert sum(map(len, fired(hosted))) == DEADLINES - 1
     hosted.stop()
 
 
-def test_dates_pass_on_the_business_clock(tmp_path: Path) -> None:
+def test_dates_pass_on_the_business_clock(place: Databases) -> None:
     date = datetime.now(UTC) + timedelta(days=30)
     first = replace(pair(None)[0], due=lambda facts: due_by(date)[:1] if facts.now >= date else [])
-    Hosted.migrate(first, tmp_path)
-    hosted = Hosted(first, tmp_path)
+    Hosted.migrate(first, place)
+    hosted = Hosted(first, place)
     assert not hosted.fire_due()
     hosted.submit(publish("clock", shifted(31 * 86400.0)), "clock", "clock")
     while hosted.views_follower.step():
@@ -146,13 +146,13 @@ def test_dates_pass_on_the_business_clock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [0, 1, 2])
-def test_killed_between_firing_and_hearing_of_it_nothing_fires_twice(tmp_path: Path, step: int) -> None:
+def test_killed_between_firing_and_hearing_of_it_nothing_fires_twice(place: Databases, step: int) -> None:
     """The command is stored; the scheduler is gone before any view has heard of it."""
-    Hosted.migrate(service(), tmp_path)
+    Hosted.migrate(service(), place)
     for _ in range(step + 1):
-        hosted = Hosted(service(), tmp_path)
+        hosted = Hosted(service(), place)
         hosted.fire_due()
         hosted.stop()
-    hosted = Hosted(service(), tmp_path)
+    hosted = Hosted(service(), place)
     assert fired(hosted) == ONCE
     hosted.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +14,13 @@ from shared.contracts.envelope import Event, _types, register
 from shared.decider import Refused
 from shared.runtime import follow
 from shared.runtime.codec import slot_of
+from shared.runtime.databases import Databases
 from shared.runtime.declare import Act, Facts, Reactions, Recorded, Service, Wait
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.hosted import Hosted, wait_idle
-from shared.runtime.log import PARKED_ROWS, EventLog, Insert, OtherVersion, Unread
+from shared.runtime.log import PARKED_ROWS, Insert, OtherVersion, Unavailable, Unread
 from shared.runtime.parked import listed, replay, shown
+from tests.places import as_owner, plan
 from tests.runtime.ledger import EntryMade, entry
 from tests.runtime.pair import COPIES, Stepped, copy_all, copying, pair
 
@@ -27,12 +28,12 @@ Opened = Callable[..., Stepped]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
+def opened(place: Databases) -> Iterator[Opened]:
     """Opens both services with a reaction."""
     made: list[Stepped] = []
 
     def open_(services: tuple[Service, Service] | None = None) -> Stepped:
-        made.append(Stepped(tmp_path, services or pair()))
+        made.append(Stepped(place, services or pair()))
         return made[-1]
 
     yield open_
@@ -52,7 +53,7 @@ def test_the_carrier_carries_in_order_and_ignores_repeats(opened: Opened) -> Non
     system = opened()
     system.make(*((f"ledger-{n % 5}", f"text {n}") for n in range(20)))
     system.carry()
-    carried = system.mirror.log.inbox("1 ORDER BY seq")
+    carried = system.mirror.log.inbox("TRUE ORDER BY seq")
     assert [row.position for row in carried] == list(range(1, 21))
     stored = system.source.log.after(0)
     assert [(row.raw, row.slot, row.prev) for row in carried] == [(row.raw, row.slot, row.prev) for row in stored]
@@ -60,7 +61,7 @@ def test_the_carrier_carries_in_order_and_ignores_repeats(opened: Opened) -> Non
     again._carried["routing"] = 0  # as one that has forgotten how far it came
     while again.step():
         pass
-    assert [row.seq for row in system.mirror.log.inbox("1 ORDER BY seq")] == [row.seq for row in carried]
+    assert [row.seq for row in system.mirror.log.inbox("TRUE ORDER BY seq")] == [row.seq for row in carried]
 
 
 def test_a_new_carrier_goes_on_where_the_inbox_ends(opened: Opened) -> None:
@@ -79,7 +80,7 @@ def test_a_new_carrier_goes_on_where_the_inbox_ends(opened: Opened) -> None:
 def take_out(system: Stepped, position: int) -> Unread:
     """Remove one record from the inbox, as if it had never come."""
     (row,) = system.mirror.log.inbox("position = ?", position)
-    system.mirror.log.run(lambda cursor: cursor.execute("DELETE FROM inbox WHERE position = ?", (position,)))
+    as_owner(system.mirror, "DELETE FROM inbox WHERE position = ?", (position,))
     return row
 
 
@@ -165,7 +166,7 @@ def test_two_followers_on_the_same_files_answer_each_event_once(opened: Opened) 
     system = opened()
     system.make(*((f"ledger-{n % 3}", f"text {n}") for n in range(60)))
     system.carry()
-    second = Hosted(system.mirror.service, system.folder)
+    second = Hosted(system.mirror.service, system.place)
     other = ReactionFollower(second.service, second.log, second.reacting)
     gate = threading.Barrier(2)
     faults: list[BaseException] = []
@@ -204,13 +205,13 @@ def test_the_second_follower_takes_over_where_the_first_has_stopped(opened: Open
     assert system.copies("a") == ("one", "two", "three")
 
 
-def test_a_row_behind_one_that_another_follower_has_parked_is_parked_too(tmp_path: Path) -> None:
+def test_a_row_behind_one_that_another_follower_has_parked_is_parked_too(place: Databases) -> None:
     """Own events have no chain of positions: order in the key is kept by looking under the lock."""
     tried: list[str] = []
     first = replace(pair(None)[0], reactions=Reactions())
     first.reactions.on(EntryMade)(failing_on({"one"}, tried))
-    Hosted.migrate(first, tmp_path)
-    hosted, other = Hosted(first, tmp_path), Hosted(first, tmp_path)
+    Hosted.migrate(first, place)
+    hosted, other = Hosted(first, place), Hosted(first, place)
     try:
         followers = [ReactionFollower(one.service, one.log, one.reacting) for one in (hosted, other)]
         hosted.submit(entry("a", "one"), "id-one", "one")
@@ -230,8 +231,7 @@ def test_a_row_behind_one_that_another_follower_has_parked_is_parked_too(tmp_pat
 def test_parked_rows_are_found_by_their_index(opened: Opened) -> None:
     """Else each look would read the whole inbox."""
     log = opened().mirror.log
-    plan = log.query(f"EXPLAIN QUERY PLAN SELECT key, MIN(seq) FROM inbox WHERE {PARKED_ROWS} GROUP BY key")
-    assert "inbox_held" in plan[0][3]
+    assert "inbox_held" in plan(log, f"SELECT key, MIN(seq) FROM inbox WHERE {PARKED_ROWS} GROUP BY key")
 
 
 def test_several_acts_of_one_event_are_one_write(opened: Opened) -> None:
@@ -346,7 +346,7 @@ def test_a_key_that_waited_too_long_is_parked_in_order(opened: Opened, monkeypat
     system.carry()
     system.react()
     assert system.states() == ["parked", "done", "parked", "parked", "done"]
-    causes = [one["cause"] for one in listed(system.folder, system.services)]
+    causes = [one["cause"] for one in listed(system.place, system.services)]
     assert causes[0].endswith("the gate")
     assert causes[1:] == ["behind a parked event of the same key"] * 2
 
@@ -384,16 +384,16 @@ def test_parked_events_are_listed_and_shown_without_the_acting_subject(opened: O
     system.make(("a", "one"), ("a", "two"))
     system.carry()
     system.react(4)
-    first, second = listed(system.folder, system.services)
+    first, second = listed(system.place, system.services)
     assert [first[name] for name in ("where", "state", "key", "type")] == ["reactions", "parked", "a", "EntryMade"]
     assert first["cause"] == "RuntimeError: a fault"
     assert second["cause"] == "behind a parked event of the same key"
-    told = shown(system.folder, system.services, first["id"])
+    told = shown(system.place, system.services, first["id"])
     assert told is not None
     assert told["event"]["data"] == {"text": "one"}
     assert told["event"]["actor"]["office"] == "test.desk"
     assert "u-test" not in str(told)
-    assert shown(system.folder, system.services, "mirror/reactions/routing:1:99") is None
+    assert shown(system.place, system.services, "mirror/reactions/routing:1:99") is None
 
 
 def test_parked_events_given_back_make_it_whole(opened: Opened) -> None:
@@ -404,13 +404,13 @@ def test_parked_events_given_back_make_it_whole(opened: Opened) -> None:
     system.react(4)
     assert system.states() == ["parked"] * 4
     faults.clear()
-    assert replay(system.folder, system.services, "a").given_back == 2
+    assert replay(system.place, system.services, "a").given_back == 2
     system.react(2)
     assert system.states() == ["done", "parked", "done", "parked"]
-    assert replay(system.folder, system.services).given_back == 2
+    assert replay(system.place, system.services).given_back == 2
     system.react(2)
     assert (system.copies("a"), system.copies("b")) == (("one", "two"), ("1", "2"))
-    assert listed(system.folder, system.services) == []
+    assert listed(system.place, system.services) == []
 
 
 def test_given_back_while_the_fault_lasts_they_are_parked_again(opened: Opened) -> None:
@@ -418,7 +418,7 @@ def test_given_back_while_the_fault_lasts_they_are_parked_again(opened: Opened) 
     system.make(("a", "one"), ("a", "two"))
     system.carry()
     system.react(4)
-    replay(system.folder, system.services)
+    replay(system.place, system.services)
     system.react(5)
     assert system.states() == ["parked", "parked"]
 
@@ -430,7 +430,7 @@ def test_what_comes_between_giving_back_and_looking_again_does_not_park_the_key_
     system.carry()
     system.react(4)
     faults.clear()
-    replay(system.folder, system.services)
+    replay(system.place, system.services)
     system.make(("a", "two"))
     system.carry()
     system.react(2)
@@ -450,24 +450,24 @@ def test_a_view_parks_a_failing_event_in_order_and_folds_it_when_given_back(open
     system.carry()
     system.fold()
     assert (count(system, "a"), count(system, "b")) == (1, 2)
-    assert [(one["where"], one["position"]) for one in listed(system.folder, system.services)] == [
+    assert [(one["where"], one["position"]) for one in listed(system.place, system.services)] == [
         ("copies", 2),
         ("copies", 4),
     ]
-    still = replay(system.folder, system.services)
+    still = replay(system.place, system.services)
     assert still == (2, 2)
     broken.clear()
-    done = replay(system.folder, system.services)
+    done = replay(system.place, system.services)
     assert done == (2, 0)
     assert count(system, "a") == 3
-    assert listed(system.folder, system.services) == []
+    assert listed(system.place, system.services) == []
 
 
-def test_a_folder_without_our_files_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OtherVersion, match=r"mirror/log\.db is not there"):
-        listed(tmp_path, pair()[1:])
-    with pytest.raises(OtherVersion, match="not there"):
-        EventLog(tmp_path / "mirror" / "log.db", "mirror")
+def test_a_folder_without_our_files_is_named(place: Databases) -> None:
+    with pytest.raises(OtherVersion, match="mirror"):
+        listed(place, pair()[1:])
+    with pytest.raises((OtherVersion, Unavailable), match="mirror"):
+        place.log("mirror")
 
 
 # A type of a later release
@@ -502,13 +502,13 @@ def test_an_unknown_type_is_kept_and_read_again_after_an_upgrade(
     system.react()
     system.fold()
     assert system.states() == ["unknown", "done"]
-    assert [one["state"] for one in listed(system.folder, system.services)] == ["unknown"]
+    assert [one["state"] for one in listed(system.place, system.services)] == ["unknown"]
     # The upgrade: the type is declared, and there is a reaction to it.
     monkeypatch.delitem(_types, "LaterFact", raising=False)
     register(LaterFact, "routing")
     try:
         services[1].reactions.by_type["LaterFact"] = lambda heard, facts: [copying(heard, "later", facts)]
-        assert replay(system.folder, system.services).given_back == 1
+        assert replay(system.place, system.services).given_back == 1
         system.react(2)
         assert system.states() == ["done", "done"]
         assert system.copies("a") == ("two", "later")
@@ -519,11 +519,11 @@ def test_an_unknown_type_is_kept_and_read_again_after_an_upgrade(
 # All of it running
 
 
-def test_running_all_is_carried_answered_and_folded_once(tmp_path: Path) -> None:
+def test_running_all_is_carried_answered_and_folded_once(place: Databases) -> None:
     services = pair()
     for service in services:
-        Hosted.migrate(service, tmp_path)
-    hosted = [Hosted(service, tmp_path) for service in services]
+        Hosted.migrate(service, place)
+    hosted = [Hosted(service, place) for service in services]
     for one in hosted:
         one.start(hosted)
     try:

@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.runtime.codec import GENESIS, canonical, is_sealed, slot_of
+from shared.runtime.databases import Databases
 from shared.runtime.log import EventLog, IdReused, Lost, OtherVersion, Write, decode
 from tests.runtime.ledger import LEDGER, claimed, new_log, prepared
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    opened = new_log(tmp_path)
+def log(place: Databases) -> Iterator[EventLog]:
+    opened = new_log(place)
     yield opened
     opened.close()
 
@@ -156,14 +157,14 @@ def test_slots_form_a_chain_of_their_own(log: EventLog) -> None:
         last[row.slot] = row.position
 
 
-def test_a_file_of_another_schema_is_not_opened(tmp_path: Path, log: EventLog) -> None:
+def test_a_file_of_another_schema_is_not_opened(place: Databases, log: EventLog) -> None:
     log.run(lambda cursor: cursor.execute("UPDATE meta SET value = '0' WHERE name = 'schema'"))
     with pytest.raises(OtherVersion, match="schema 0"):
-        EventLog(tmp_path / "ledger" / "log.db", "ledger")
+        place.log("ledger")
 
 
-def test_docket_numbers_are_never_used_twice_by_two_processes(tmp_path: Path, log: EventLog) -> None:
-    other = EventLog(tmp_path / "ledger" / "log.db", "ledger")
+def test_docket_numbers_are_never_used_twice_by_two_processes(place: Databases, log: EventLog) -> None:
+    other = place.log("ledger")
     taken: list[int] = []
 
     def take(source: EventLog) -> None:
@@ -178,10 +179,10 @@ def test_docket_numbers_are_never_used_twice_by_two_processes(tmp_path: Path, lo
     assert len(set(taken)) == 100
 
 
-def test_the_state_is_folded_from_what_is_stored(tmp_path: Path, log: EventLog) -> None:
+def test_the_state_is_folded_from_what_is_stored(place: Databases, log: EventLog) -> None:
     for number in range(3):
         log.submit(Write((prepared(log, "a", f"text {number}", f"id-{number}"),))).result(5)
-    fresh = EventLog(tmp_path / "ledger" / "log.db", "ledger")
+    fresh = place.log("ledger")
     loaded: Any = fresh.load(LEDGER, "a")
     assert (loaded.version, loaded.state.last) == (3, "text 2")
     fresh.close()

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +13,10 @@ import pytest
 
 from shared.runtime import settings
 from shared.runtime.codec import slot_of
+from shared.runtime.databases import Databases
 from shared.runtime.declare import Act, Facts, Recorded, Service, Wait
 from shared.runtime.system import System, opened
+from tests.places import on_postgresql, options
 from tests.runtime.pair import OFFICE, copy_all, pair, reference_folder
 
 
@@ -28,10 +29,10 @@ class Gate:
 
 
 @contextmanager
-def running(folder: Path, services: tuple[Service, Service]) -> Iterator[tuple[System, httpx.Client]]:
+def running(place: Databases, services: tuple[Service, Service]) -> Iterator[tuple[System, httpx.Client]]:
     """Both services under real uvicorn, with a client that acts as the clerk."""
-    reference = reference_folder(folder / "reference")
-    with opened(services, settings.load(data=folder / "data", reference=reference, port=0)) as system:
+    reference = reference_folder(place.folder / "reference")
+    with opened(services, settings.load(**options(place), reference=reference, port=0)) as system:
         system.seed()
         assert system.idle()
         url = system.serve()
@@ -64,16 +65,24 @@ def reactions() -> Gate:
     return Gate()
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    folder = tmp_path_factory.mktemp("positions")
+    if request.param == "sqlite":
+        yield Databases(folder)
+    else:
+        with on_postgresql(request.getfixturevalue("postgres"), folder) as databases:
+            yield databases
+
+
 @pytest.fixture(scope="module")
-def system(
-    tmp_path_factory: pytest.TempPathFactory, folds: Gate, reactions: Gate
-) -> Iterator[tuple[System, httpx.Client]]:
+def system(place: Databases, folds: Gate, reactions: Gate) -> Iterator[tuple[System, httpx.Client]]:
     def reaction(heard: Recorded, facts: Facts) -> Sequence[Act]:
         if not reactions.open.is_set():
             raise Wait("the gate")
         return copy_all(heard, facts)
 
-    with running(tmp_path_factory.mktemp("positions"), pair(reaction)) as both:
+    with running(place, pair(reaction)) as both:
         for hosted in both[0].hosted:
             step = hosted.views_follower.step
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,20 +12,22 @@ from sqlalchemy import Column, Connection, Integer, String, func, inspect, selec
 
 from shared.runtime import rebuild
 from shared.runtime.commands import derived_id
+from shared.runtime.databases import Databases
 from shared.runtime.declare import Named, Recorded, Tables, View
 from shared.runtime.hosted import Hosted, wait_idle
-from shared.runtime.log import EventLog, decode
+from shared.runtime.log import decode
 from shared.runtime.parked import listed
 from shared.runtime.rebuild import CannotRebuild, RebuildRunning, Rebuilt, build_new_versions, checksum
 from shared.runtime.views import ViewStore, fold_prefix, upsert
+from tests.places import as_owner
 from tests.runtime.ledger import entry
 from tests.runtime.pair import COPIES, ENTRIES, Stepped, pair, publish, shifted
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[Stepped]:
+def system(place: Databases) -> Iterator[Stepped]:
     """Both services with 60 entries in 5 ledgers, carried, copied and folded."""
-    made = Stepped(tmp_path, pair())
+    made = Stepped(place, pair())
     made.make(*((f"ledger-{number % 5}", f"text {number}") for number in range(60)))
     made.carry()
     made.react()
@@ -37,8 +38,8 @@ def system(tmp_path: Path) -> Iterator[Stepped]:
 
 def again(hosted: Hosted, view: View, told: Any = lambda done, total: None) -> Rebuilt:
     """A rebuild with files of its own, as another process would do it."""
-    log = EventLog(hosted.log.path, hosted.name)
-    store = ViewStore(hosted.store.path)
+    log = hosted.databases.log(hosted.name)
+    store = hosted.databases.views(hosted.name)
     try:
         return rebuild.rebuild(log, store, view, told)
     finally:
@@ -179,7 +180,7 @@ def test_two_rebuilds_of_one_view_at_once_are_refused(system: Stepped) -> None:
 
 
 def test_a_rebuild_that_would_go_back_leaves_the_old_view(system: Stepped) -> None:
-    system.mirror.log.run(lambda cursor: cursor.execute("DELETE FROM inbox WHERE position = 30"))
+    as_owner(system.mirror, "DELETE FROM inbox WHERE position = 30")
     before = current(system.mirror, COPIES)
     with pytest.raises(CannotRebuild, match="no longer reach"):
         again(system.mirror, COPIES)
@@ -188,13 +189,13 @@ def test_a_rebuild_that_would_go_back_leaves_the_old_view(system: Stepped) -> No
 
 
 def test_readers_never_fail_nor_go_back_while_traffic_and_rebuilds_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild, "PAGE", 50)
     services = pair()
     for service in services:
-        Hosted.migrate(service, tmp_path)
-    hosted = [Hosted(service, tmp_path) for service in services]
+        Hosted.migrate(service, place)
+    hosted = [Hosted(service, place) for service in services]
     source, mirror = hosted
     for one in hosted:
         one.start(hosted)
@@ -252,13 +253,13 @@ def _fold_length(db: Connection, tables: Tables, recorded: Recorded) -> None:
         upsert(db, tables["length"], {"ledger": recorded.id, "letters": len(text)})
 
 
-def test_a_new_version_is_built_before_the_service_is_ready(system: Stepped, tmp_path: Path) -> None:
+def test_a_new_version_is_built_before_the_service_is_ready(system: Stepped, place: Databases) -> None:
     """Other tables, other sources: what a release brings. Nothing is migrated by hand."""
     system.close()
     changed = View("copies", 2, ("routing",), _by_length, _fold_length)
     service = replace(pair()[1], views=(changed,))
-    Hosted.migrate(service, tmp_path)
-    hosted = Hosted(service, tmp_path)
+    Hosted.migrate(service, place)
+    hosted = Hosted(service, place)
     try:
         hosted.start([hosted])
         with hosted.store.read() as db:
@@ -270,7 +271,7 @@ def test_a_new_version_is_built_before_the_service_is_ready(system: Stepped, tmp
         hosted.stop()
 
 
-def test_a_rebuild_folds_again_what_was_parked_in_the_view(tmp_path: Path) -> None:
+def test_a_rebuild_folds_again_what_was_parked_in_the_view(place: Databases) -> None:
     broken = [True]
 
     def fold(db: Connection, tables: Tables, recorded: Recorded) -> None:
@@ -279,20 +280,20 @@ def test_a_rebuild_folds_again_what_was_parked_in_the_view(tmp_path: Path) -> No
         COPIES.fold(db, tables, recorded)
 
     view = replace(COPIES, fold=fold)
-    made = Stepped(tmp_path, pair(views=(view,)))
+    made = Stepped(place, pair(views=(view,)))
     try:
         made.make(*((f"ledger-{number % 5}", f"text {number}") for number in range(30)))
         made.carry()
         made.react()
         made.fold()
-        held = [(one["where"], one["position"]) for one in listed(tmp_path, made.services)]
+        held = [(one["where"], one["position"]) for one in listed(place, made.services)]
         assert ("copies", 11) in held
         # Folded once more with the fault still there: parked once more, under the view's own name.
         again(made.mirror, view)
-        assert [(one["where"], one["position"]) for one in listed(tmp_path, made.services)] == held
+        assert [(one["where"], one["position"]) for one in listed(place, made.services)] == held
         broken.clear()
         again(made.mirror, view)
-        assert listed(tmp_path, made.services) == []
+        assert listed(place, made.services) == []
         assert current(made.mirror, view) == of_all(made.mirror, COPIES)
     finally:
         made.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -23,6 +22,7 @@ from shared.contracts.envelope import (
 )
 from shared.decider import Decider
 from shared.runtime import log as log_module
+from shared.runtime.databases import Databases
 from shared.runtime.declare import Act, Facts, Gateway, Named, Reactions, Recorded, Service, Tables, View
 from shared.runtime.parked import listed, replay
 from shared.runtime.views import upsert
@@ -106,7 +106,7 @@ def release(version: int) -> None:
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[Stepped]:
+def system(place: Databases) -> Iterator[Stepped]:
     """Two services of which the second hears of roads."""
     reactions = Reactions()
     reactions.on(RoadMeasured)(_react)
@@ -114,7 +114,7 @@ def system(tmp_path: Path) -> Iterator[Stepped]:
     second = Service("mirror", ("routing",), (COPY,), reactions, (ROADS,), Gateway("mirror"))
     upcast("RoadMeasured", 1)(from_text)
     upcast("RoadMeasured", 2)(with_method)
-    opened = Stepped(tmp_path, (first, second))
+    opened = Stepped(place, (first, second))
     yield opened
     opened.close()
     _types.pop("RoadMeasured", None)
@@ -169,16 +169,16 @@ def test_a_newer_version_than_known_waits_for_the_upgrade(system: Stepped) -> No
     system.reactions.step()
     system.fold()
     assert system.states()[0] == "unknown"
-    held = {(one["service"], one["where"]) for one in listed(system.folder, system.services) if one["key"] == "r1"}
+    held = {(one["service"], one["where"]) for one in listed(system.place, system.services) if one["key"] == "r1"}
     assert held >= {("routing", "roads"), ("mirror", "roads"), ("mirror", "reactions")}
     release(3)
-    replay(system.folder, system.services)
+    replay(system.place, system.services)
     system.react(4)
     system.fold()
     assert system.states() == ["done", "done"]
     assert system.copies("r1") == ("4 km, survey",)
     assert roads(system)[1][0] == ("r1", 4.0, "survey")
-    assert [one for one in listed(system.folder, system.services) if one["key"] == "r1"] == []
+    assert [one for one in listed(system.place, system.services) if one["key"] == "r1"] == []
 
 
 def test_fields_of_an_unknown_type_are_never_guessed() -> None:

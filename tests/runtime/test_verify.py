@@ -37,6 +37,7 @@ COLUMNS = (
     "prev",
     "epoch",
     "case_id",
+    "trace",
 )
 
 
@@ -242,8 +243,8 @@ def put_in(db: sqlite3.Connection, with_head: bool) -> None:
     event.update(event_id="00000000-0000-7000-8000-000000000000", version=event["version"] + 1, prev_hash=previous)
     raw, _ = seal(event)
     slot = slot_of(last[5])
-    row = (last[0] + 1, last[1], last[2] + 1, last[3], raw, last[5], slot, last[0], last[8], last[9])
-    db.execute("INSERT INTO stored_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    row = (last[0] + 1, last[1], last[2] + 1, last[3], raw, last[5], slot, last[0], last[8], last[9], None)
+    db.execute("INSERT INTO stored_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     if with_head:
         db.execute("UPDATE slot_head SET position = ? WHERE slot = ?", (last[0] + 1, slot))
 

@@ -1,0 +1,222 @@
+"""What only PostgreSQL has: rights of roles, the plan of tailing reads, tables made by many at once, a lost reply."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from services.__main__ import SERVICES
+from shared.runtime.databases import Databases
+from shared.runtime.log import EventLog, Write
+from shared.runtime.recorders import COLUMNS, Misconfigured, PostgresDatabase, connect
+from tests.places import plan
+from tests.proxy import Proxy
+from tests.runtime.ledger import claimed, new_log, prepared
+
+
+def filled(databases: Databases, count: int = 3) -> EventLog:
+    log = new_log(databases)
+    for number in range(count):
+        log.submit(Write((prepared(log, f"key-{number % 7}", f"text {number}", f"id-{number}"),))).result(10)
+    return log
+
+
+# Rights
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE stored_events SET key = 'other'",
+        "DELETE FROM stored_events",
+        "TRUNCATE stored_events",
+        "DROP TABLE stored_events",
+        "ALTER TABLE stored_events DISABLE TRIGGER ALL",
+        "BEGIN; LOCK TABLE stored_events IN EXCLUSIVE MODE",
+        "CREATE INDEX mine ON stored_events (key)",
+        "UPDATE command SET content_hash = ''",
+        "DELETE FROM command",
+        "UPDATE epochs SET after_position = 0",
+        "CREATE TABLE log.mine (a integer)",
+        "CREATE TABLE public.mine (a integer)",
+    ],
+)
+def test_a_service_may_only_insert_and_select_on_its_events(databases: Databases, statement: str) -> None:
+    log = filled(databases)
+    try:
+        with (
+            connect(str(databases.url_of("ledger")), "log") as db,
+            pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName)),
+        ):
+            db.execute(statement.encode())
+        assert len(log.after(0)) == 3
+    finally:
+        log.close()
+
+
+def test_a_service_reaches_no_other_services_database(databases: Databases) -> None:
+    new_log(databases, "ledger").close()
+    new_log(databases, "other").close()
+    own = urlsplit(str(databases.url_of("ledger")))
+    foreign = own._replace(path=urlsplit(str(databases.url_of("other"))).path).geturl()
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        connect(foreign, "log")
+
+
+# The library
+
+
+def test_the_librarys_stored_function_refuses_to_start(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_ENABLE_DB_FUNCTIONS", "y")
+    with pytest.raises(Misconfigured, match="POSTGRES_ENABLE_DB_FUNCTIONS"):
+        PostgresDatabase(str(databases.url_of("ledger")))
+
+
+def test_the_librarys_recorder_reads_the_log_and_appends_nothing(databases: Databases) -> None:
+    log = filled(databases, 10)
+    try:
+        database: Any = log.database
+        recorder = database.recorder()
+        assert recorder.max_notification_id() == 10
+        assert [one.id for one in recorder.select_notifications(4, 3)] == [4, 5, 6]
+        assert [bytes(one.state) for one in recorder.select_events("Ledger/key-1")] == [
+            row.raw for row in log.select("key = 'key-1' ORDER BY position")
+        ]
+        with pytest.raises(TypeError, match="submit"):
+            recorder.insert_events([])
+    finally:
+        log.close()
+
+
+# Plans
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        ("SELECT * FROM stored_events WHERE position > 5 ORDER BY position LIMIT 500", "stored_events_pkey"),
+        ("SELECT * FROM inbox WHERE seq > 5 ORDER BY seq LIMIT 500", "inbox_pkey"),
+        ("SELECT * FROM inbox WHERE state = 'waiting' AND seq > 5 ORDER BY seq LIMIT 200", "inbox_waiting"),
+        (
+            "SELECT * FROM stored_events WHERE originator_id = 'a' AND originator_version > 3 "
+            "ORDER BY originator_version",
+            "originator_id",
+        ),
+    ],
+)
+@pytest.mark.parametrize("count", [0, 40])
+def test_tailing_reads_use_an_index_on_empty_and_on_filled_tables(
+    databases: Databases, statement: str, index: str, count: int
+) -> None:
+    log = filled(databases, count)
+    try:
+        found = plan(log, statement)
+        assert "Seq Scan" not in found
+        assert "Index" in found
+        assert index in found
+    finally:
+        log.close()
+
+
+# Made by many at once (R24)
+
+
+def _migrate(databases: Databases, gate: Any) -> None:
+    gate.wait(60)
+    for service in SERVICES:
+        databases.migrate(service)
+
+
+ROUNDS = 15
+
+
+def test_R24_six_processes_that_migrate_together_make_no_error(databases: Databases) -> None:
+    """Fifteen times; the first on nothing at all, every other one again without databases."""
+    context = multiprocessing.get_context("fork")
+    for round in range(ROUNDS):
+        gate = context.Barrier(6)
+        processes = [context.Process(target=_migrate, args=(databases, gate)) for _ in range(6)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0] * 6, f"round {round}"
+        for service in SERVICES:
+            databases.log(service.name).close()
+        if round % 2:
+            _drop(databases)
+    print(f"{ROUNDS} rounds of 6 processes, {ROUNDS * 6} migrations of 4 services, no error")
+
+
+def _drop(databases: Databases) -> None:
+    with psycopg.connect(str(databases.admin), autocommit=True) as db:
+        for service in SERVICES:
+            name = urlsplit(str(databases.url_of(service.name))).path.lstrip("/")
+            db.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+# A lost reply
+
+
+def test_R3_a_commit_whose_reply_is_lost_is_answered_with_the_first_answer(databases: Databases) -> None:
+    """The proxy cuts between COMMIT and its reply: the transaction is stored, its client never hears."""
+    new_log(databases).close()
+    parts = urlsplit(str(databases.url_of("ledger")))
+    with Proxy((parts.hostname or "", parts.port or 0)) as proxy:
+        through = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}").geturl()
+        log = EventLog(PostgresDatabase(through), "ledger")
+        cuts, armed = 0, [True]
+
+        def cutting(data: bytes, from_server: bool) -> bool:
+            if from_server and b"COMMIT\x00" in data and armed:
+                armed.clear()
+                return False
+            return True
+
+        try:
+            for number in range(40):
+                armed[:], proxy.watch = [True], cutting
+                command = claimed("a", number, f"id-{number}", 1)
+                first = log.submit(Write((command,))).result(20)
+                assert not armed
+                cuts += 1
+                again = log.submit(Write((command,))).result(20)
+                assert first == again
+            assert [row.position for row in log.after(0)] == list(range(1, 41))
+        finally:
+            proxy.watch = lambda data, from_server: True
+            log.close()
+    print(f"{cuts} replies cut after the commit, {cuts} first answers given again, 0 doubled")
+
+
+def test_several_processes_may_append_and_the_lock_makes_the_order(databases: Databases) -> None:
+    logs = [new_log(databases), databases.log("ledger"), databases.log("ledger")]
+    try:
+        futures = [
+            log.submit(Write((claimed(f"{place}-{number}", 0, f"id-{place}-{number}", 2),)))
+            for number in range(50)
+            for place, log in enumerate(logs)
+        ]
+        for future in futures:
+            future.result(20)
+        assert [row.position for row in logs[0].after(0, 1000)] == list(range(1, 301))
+        last: dict[int, int] = {}
+        for row in logs[0].after(0, 1000):
+            assert row.prev == last.get(row.slot, 0)
+            last[row.slot] = row.position
+    finally:
+        for log in logs:
+            log.close()
+
+
+def test_every_column_of_a_log_is_there_in_both_dialects(databases: Databases) -> None:
+    log = new_log(databases)
+    try:
+        for table, columns in COLUMNS.items():
+            assert log.query(f"SELECT {', '.join(columns)} FROM {table}") == [] or table in ("meta", "epochs")
+    finally:
+        log.close()
