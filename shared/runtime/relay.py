@@ -1,0 +1,337 @@
+"""The relay: publishes one service's log to its topic, in the log's order, from a saved position.
+
+It polls; whatever wakes it early only saves time. One relay of a service holds the lease; the saved position moves by
+compare-and-set under that lease's fence, so what a relay publishes after it lost the lease is a mere repeat. Batches
+are unconfirmed until the position is saved: a relay that dies in between publishes them again.
+
+A topic that holds what the log of the same epoch does not have, or an epoch newer than the log's, says that the
+database was put back to an earlier moment. The relay then publishes nothing, raises an alarm and is not ready; it
+stays up and looks again every few seconds, because ``maru epoch new`` is done while it runs, and a process that ends
+would only be started again (decision 0011).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from heapq import nlargest
+from typing import TypeVar
+
+import structlog
+
+from shared.contracts.topics import topic_of
+from shared.runtime import metrics, tracing
+from shared.runtime.kafka import Consumer, Heard, OtherPartitions, Place, Producer, ensure_topics
+from shared.runtime.leases import Leases
+from shared.runtime.log import EventLog, Unread
+from shared.runtime.recorders import Cursor
+from shared.runtime.records import Foreign, from_record, place_of, to_record
+
+logger = structlog.get_logger("maru.relay")
+LEASE = "relay"
+PAGE = 2000
+"""Events read, published and confirmed at once."""
+POLL_SECONDS = 0.1
+LOOK_SECONDS = 1.0
+"""How often the lease is prolonged and the saved position looked at, where nothing else does so."""
+STOP_SECONDS = 2.0
+SEND_SECONDS = 20.0
+"""Longest wait for a page to be on the topic; then its state is unknown and it is published again."""
+REFUSED_SECONDS = 5.0
+TAIL = 2 * PAGE
+"""Records at each partition's end that are compared with the log: a relay that lost its lease repeats one page."""
+CLAIMS = 50
+"""Records of a partition that are tried for one of ours: what others write there may claim any position."""
+_RETRY = (0.2, 0.5, 1.0, 2.0)
+
+T = TypeVar("T")
+
+
+class TopicAhead(Exception):
+    """The topic holds an event that the log does not have: the database was put back to an earlier moment."""
+
+
+def republish(log: EventLog) -> None:
+    """Have the whole log published again: the running relay, or the next, begins at the first event.
+
+    Followers ignore what they have, and find what their broker lost. Raises ``Unavailable``.
+    """
+    topic = topic_of(log.service).name
+
+    def change(cursor: Cursor) -> None:
+        cursor.execute(
+            "INSERT INTO relay VALUES (?, 0) ON CONFLICT (topic) DO UPDATE SET position = 0",
+            (topic,),
+        )
+
+    log.run(change)
+
+
+def new_epoch(log: EventLog) -> int:
+    """Begin a new epoch after a database was put back: what is stored from now on is told from what was lost.
+
+    Gives the epoch: the seconds since 1970, or one more than the epoch before. Raises ``Unavailable``.
+    """
+
+    def change(cursor: Cursor) -> int:
+        old = int(cursor.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
+        epoch = max(int(time.time()), old + 1)
+        after = cursor.execute("SELECT COALESCE(MAX(position), 0) FROM slot_head").fetchone()[0]
+        cursor.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (str(epoch),))
+        cursor.execute("INSERT INTO epochs VALUES (?, ?, ?)", (epoch, after, time.time()))
+        return epoch
+
+    return int(log.run(change))
+
+
+class Relay:
+    """Publishes ``log``; ``run`` it in an event loop of its own process or thread."""
+
+    def __init__(
+        self, log: EventLog, leases: Leases, bootstrap: str, *, page: int = PAGE, poll: float = POLL_SECONDS
+    ) -> None:
+        self.topic = topic_of(log.service)
+        self.wake = asyncio.Event()
+        """Set (in the relay's event loop) by whoever knows of something to publish."""
+        self.problem: str | None = "not started"
+        """Why nothing is published just now, ``None`` where all is well (waiting for the lease is well)."""
+        self._log = log
+        self._leases = leases
+        self._bootstrap = bootstrap
+        self._page = page
+        self._poll = poll
+        # One thread, so one connection; its waits stop nobody but the relay.
+        self._database = ThreadPoolExecutor(1, thread_name_prefix=f"{log.service}-relay")
+        self._producer: Producer | None = None
+        self._fence: int | None = None
+        self._position = 0
+        self._look_at = 0.0
+        self._ending = False
+        self._waiting_since: float | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Turn until ``stop`` is set. Only what is wrong with the program itself ends it earlier."""
+        turning = asyncio.ensure_future(self._turns())
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({turning, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            # The page under way may be waiting for a broker that is not there; unconfirmed, it is published again.
+            self._ending = True
+            self.wake.set()
+            await asyncio.wait({turning}, timeout=STOP_SECONDS)
+        finally:
+            stopping.cancel()
+            turning.cancel()
+            await asyncio.wait({turning})
+            await self.close()
+        if not turning.cancelled():
+            turning.result()
+
+    async def _turns(self) -> None:
+        failures = 0
+        while not self._ending:
+            self.wake.clear()
+            try:
+                pause = 0.0 if await self.turn() else self._poll
+                self.problem, failures = None, 0
+            except TopicAhead as error:
+                self._tell(error)
+                pause = REFUSED_SECONDS
+            except Exception as error:
+                self._tell(error)
+                await self._drop()
+                pause = _RETRY[min(failures, len(_RETRY) - 1)]
+                failures += 1
+            if pause and not self._ending:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.wake.wait(), pause)
+
+    async def turn(self) -> bool:
+        """Publish and confirm one page; tells whether there was one.
+
+        Raises ``TopicAhead``, one of ``FAILURES``, ``Unavailable``: nothing is confirmed then.
+        """
+        if not await self._hold():
+            return False
+        rows = await self._store(lambda: self._log.after(self._position, self._page))
+        await self._measure(rows)
+        if not rows:
+            return False
+        if self._producer is None:
+            self._producer = await self._made()
+        started = time.time()
+        await self._producer.send(self.topic.name, map(to_record, rows), seconds=SEND_SECONDS)
+        if tracing.enabled():
+            for row in rows:
+                tracing.since("relay", row.trace, started, position=row.position)
+        last = rows[-1].position
+        if await self._store(lambda: self._save(last)):
+            self._position = last
+            self._waiting_since = None
+            metrics.RELAY_PUBLISHED.labels(self._log.service).inc(len(rows))
+        else:
+            # Another holds the lease, or the log is to be published again: look before anything else.
+            self._fence, self._look_at = None, 0.0
+        return True
+
+    async def close(self) -> None:
+        """Close the connections; the lease ends by itself, or by ``Leases.release``."""
+        await self._drop()
+        self._database.shutdown(wait=True)
+
+    async def _store(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._database, function)
+
+    async def _hold(self) -> bool:
+        """Prolong the lease and look at the saved position; compare topic and log where either is new."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return self._fence is not None
+        known, self._fence = self._fence, None
+        fence = await self._store(lambda: self._leases.take(LEASE))
+        if fence is not None:
+            position = await self._store(self._saved)
+            if fence != known or position != self._position:
+                # A broker made anew gives producer ids out again: never one of an earlier life.
+                await self._drop()
+                await self._compare()
+                logger.info("publishing", service=self._log.service, after=position, fence=fence)
+            self._position = position
+        self._fence, self._look_at = fence, now + LOOK_SECONDS
+        return fence is not None
+
+    def _saved(self) -> int:
+        rows = self._log.query("SELECT position FROM relay WHERE topic = ?", self.topic.name)
+        return int(rows[0][0]) if rows else 0
+
+    def _save(self, position: int) -> bool:
+        """Move the saved position, where this relay still holds the lease and nobody else has moved it."""
+        name, old, holder, fence = self.topic.name, self._position, self._leases.holder, self._fence
+
+        def change(cursor: Cursor) -> bool:
+            cursor.execute("INSERT INTO relay VALUES (?, 0) ON CONFLICT DO NOTHING", (name,))
+            moved = cursor.execute(
+                "UPDATE relay SET position = ? WHERE topic = ? AND position = ? "
+                "AND EXISTS (SELECT 1 FROM lease WHERE name = ? AND holder = ? AND fence = ?)",
+                (position, name, old, LEASE, holder, fence),
+            )
+            return moved.rowcount == 1
+
+        return bool(self._log.run(change, durable=False))
+
+    async def _compare(self) -> None:
+        """Make the topic where it is missing. Raises ``TopicAhead`` where it holds what the log does not have."""
+        await ensure_topics(self._bootstrap, (self.topic,))
+        consumer = Consumer(self._bootstrap, f"maru-relay-{self._log.service}-look")
+        await consumer.start()
+        try:
+            last = await self._last(consumer)
+        finally:
+            await consumer.stop()
+        ahead = await self._store(lambda: self._ahead(last))
+        metrics.RELAY_REFUSED.labels(self._log.service).set(ahead is not None)
+        if ahead is not None:
+            raise TopicAhead(ahead)
+
+    async def _last(self, consumer: Consumer) -> list[Unread]:
+        """The newest event of ours at the end of each partition."""
+        places = [(self.topic.name, number) for number in range(self.topic.partitions)]
+        beginnings, ends = await consumer.beginnings(places), await consumer.ends(places)
+        reach, left = TAIL, {place for place in places if ends[place] > beginnings[place]}
+        found = []
+        while left:
+            begin = {place: max(beginnings[place], ends[place] - reach) for place in left}
+            for place, records in (await _read(consumer, begin, {place: ends[place] for place in left})).items():
+                newest = _newest(records)
+                if newest is not None:
+                    found.append(newest)
+                # Nothing of ours among the last: further back, to the beginning if need be.
+                if newest is not None or begin[place] == beginnings[place]:
+                    left.discard(place)
+            reach *= 8
+        return found
+
+    def _ahead(self, last: Sequence[Unread]) -> str | None:
+        """What the topic holds and the log does not have, in words; older epochs may, the restored log lost them."""
+        epoch = int(self._log.query("SELECT value FROM meta WHERE name = 'epoch'")[0][0])
+        for event in last:
+            where = f"partition {event.slot} of {self.topic.name} holds position {event.position}"
+            if event.epoch > epoch:
+                return f"{where} of epoch {event.epoch}, the log is of epoch {epoch}"
+            if event.epoch == epoch:
+                stored = self._log.select("position = ?", event.position)
+                if not stored:
+                    return f"{where}, the log of the same epoch ends at {self._log.last_position()}"
+                if (stored[0].epoch, stored[0].raw) != (epoch, event.raw):
+                    return f"{where}, where the log has another event"
+        return None
+
+    async def _made(self) -> Producer:
+        await ensure_topics(self._bootstrap, (self.topic,))
+        producer = Producer(self._bootstrap, f"maru-relay-{self._log.service}")
+        await producer.start()
+        return producer
+
+    async def _drop(self) -> None:
+        """After any error the producer is made anew: one that met an error may never send again."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            metrics.RELAY_REBUILDS.labels(self._log.service).inc()
+            await producer.stop()
+
+    async def _measure(self, rows: Sequence[Unread]) -> None:
+        now = time.monotonic()
+        lag = 0
+        if rows:
+            full = len(rows) == self._page
+            lag = await self._store(self._log.last_position) - self._position if full else len(rows)
+            self._waiting_since = self._waiting_since or now
+        else:
+            self._waiting_since = None
+        metrics.RELAY_LAG.labels(self._log.service).set(lag)
+        metrics.RELAY_AGE.labels(self._log.service).set(now - (self._waiting_since or now))
+
+    def _tell(self, error: BaseException) -> None:
+        self.problem = f"{type(error).__name__}: {str(error)[:300]}"
+        if self._waiting_since is not None:
+            metrics.RELAY_AGE.labels(self._log.service).set(time.monotonic() - self._waiting_since)
+        told = logger.error if isinstance(error, TopicAhead | OtherPartitions) else logger.warning
+        told("nothing published", service=self._log.service, problem=self.problem)
+
+
+async def _read(consumer: Consumer, begin: dict[Place, int], ends: dict[Place, int]) -> dict[Place, list[Heard]]:
+    """Of partitions from an offset to an end, the records that claim the greatest positions, the greatest first.
+
+    Raises ``TimeoutError`` where nothing comes.
+    """
+    found: dict[Place, list[Heard]] = {place: [] for place in begin}
+    consumer.assign(begin)
+    reading = dict(begin)
+    silent = 0
+    while any(reading[place] < ends[place] for place in begin):
+        records = await consumer.take(PAGE, 1.0)
+        silent = 0 if records else silent + 1
+        if silent > 10:
+            raise TimeoutError("the end of the topic cannot be read")
+        for place, more in records.items():
+            claims = [record for record in more if place_of(record.headers) is not None]
+            found[place] = nlargest(CLAIMS, found[place] + claims, key=_claim)
+            reading[place] = more[-1].offset + 1
+    return found
+
+
+def _claim(record: Heard) -> tuple[int, int]:
+    return place_of(record.headers) or (0, 0)
+
+
+def _newest(records: Sequence[Heard]) -> Unread | None:
+    """The first that is one of ours: forged claims are passed over."""
+    for record in records:
+        try:
+            return from_record(record.topic, record.partition, record.key, record.value, record.headers)
+        except Foreign:
+            continue
+    return None
