@@ -1,9 +1,10 @@
-"""REST gateway of notifications: an office's own inbox, and reading as an act."""
+"""REST gateway of notifications: an office's own inbox, reading as an act, and what did not arrive for operators."""
 
 from __future__ import annotations
 
 from services.notifications.dispatch import DISPATCH, MarkRead, MarkReadBody
 from services.notifications.views.inbox import INBOX, NoticeAnswer, case_of, list_notices
+from services.notifications.views.outbox import OUTBOX, UndeliveredAnswer, list_undelivered
 from shared.runtime.declare import Absent, Act, Gateway, Page, Request, Resource
 
 GATEWAY = Gateway("notifications")
@@ -32,6 +33,19 @@ def _about_notice(request: Request) -> Resource:
 def read_notices(request: Request) -> Page:
     """The notices of the own office, the newest first; with unread=true those not yet acknowledged."""
     return list_notices(request)
+
+
+@GATEWAY.read(
+    "/v1/undelivered",
+    action="read_undelivered",
+    operation_id="listUndelivered",
+    views=(OUTBOX,),
+    answer=UndeliveredAnswer,
+    query=("given_up",),
+)
+def read_undelivered(request: Request) -> Page:
+    """What was to go out by e-mail and has not, the oldest first; with given_up=true what is tried no more."""
+    return list_undelivered(request)
 
 
 @GATEWAY.command(

@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from services.notifications.audience import AUDIENCES, DESK_OF_KIND, ROW, Audience, wording_of
 from services.notifications.channels import Channel, channels
-from services.notifications.dispatch import DISPATCH, RequestAndDeliver
+from services.notifications.contacts import contacts_of
+from services.notifications.dispatch import DISPATCH, RequestAndDeliver, RequestNotice
 from services.notifications.views.case_parties import proposed_lead, raisers_of, reviewed_lead
 from shared.contracts.issues import DepartmentConsulted, DepartmentReminded, IssueReviewed, ReceiptIssued
 from shared.contracts.routing import (
@@ -35,7 +36,10 @@ NAMESPACE = uuid.UUID("5f0c6b52-8a1e-5f3c-9d7e-6e6f74696365")
 
 @REACTIONS.on(*AUDIENCES)
 def tell(heard: Recorded, facts: Facts) -> Sequence[Act]:
-    """Tell every office of the event's audiences, over every channel; nothing for an item without a case."""
+    """Tell every office of the event's audiences, over every channel; nothing for an item without a case.
+
+    Over a channel outside only where it is configured and the office has a contact on this day.
+    """
     case_id = heard.case_id or getattr(heard.data, "case_id", None)
     if case_id is None:
         return []
@@ -44,10 +48,13 @@ def tell(heard: Recorded, facts: Facts) -> Sequence[Act]:
         for office in _offices(audience, heard, case_id, facts):
             # An office that belongs to several audiences is told once, as the first of them.
             offices.setdefault(office, audience)
+    outside = [channel for channel in CHANNELS if channel.receipt is None and channel.name in facts.effects]
+    contacts = contacts_of(facts, offices) if outside else {}
     return [
         _dispatch(heard, case_id, office, audience, channel, facts)
+        for channel in (*(channel for channel in CHANNELS if channel.receipt is not None), *outside)
         for office, audience in offices.items()
-        for channel in CHANNELS
+        if channel.receipt is not None or office in contacts
     ]
 
 
@@ -55,7 +62,7 @@ def _dispatch(heard: Recorded, case_id: str, office: str, audience: Audience, ch
     wording = wording_of(heard.data)
     words = channel.words(wording).filled(case=case_id[-8:], due=_due(heard), see=_see(heard, case_id))
     dispatch_id = str(uuid.uuid5(NAMESPACE, f"{heard.id}/{office}/{channel.name}"))
-    command = RequestAndDeliver(
+    request = RequestNotice(
         **by_process(heard.envelope.actor.body, facts.now, ROW[audience]),
         about=heard.id,
         about_type=heard.type,
@@ -66,8 +73,10 @@ def _dispatch(heard: Recorded, case_id: str, office: str, audience: Audience, ch
         wording=wording,
         title=words.title,
         text=words.text,
-        receipt=channel.receipt(dispatch_id),
     )
+    command = request
+    if channel.receipt is not None:
+        command = RequestAndDeliver(**dict(request), receipt=channel.receipt(dispatch_id))
     return Act(DISPATCH, dispatch_id, command, key=dispatch_id, case_id=case_id)
 
 

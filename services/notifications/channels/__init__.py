@@ -9,14 +9,21 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from services.notifications.wording import Words, read_wording
+from shared.runtime.declare import Attempt
+from shared.runtime.settings import Settings
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A way to reach an office that delivers within the write: its name, and the receipt it gives for a notice."""
+    """A way to reach an office.
+
+    Either it delivers within the write that requests: ``receipt`` is what it gives for a notice. Or it delivers outside
+    and later: ``opened`` gives its sender, where the settings provide for it.
+    """
 
     name: str
-    receipt: Callable[[str], str]
+    receipt: Callable[[str], str] | None = None
+    opened: Callable[[Settings], Attempt | None] | None = None
 
     def words(self, wording: str) -> Words:
         """The texts of this channel for a wording id."""

@@ -1,22 +1,29 @@
-"""inbox: what each office was told, and what it has acknowledged."""
+"""inbox: what each office was told, what it has acknowledged, and whether it was told by e-mail too."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Boolean, Column, Connection, Index, Integer, Row, String, select, tuple_
+from sqlalchemy import Boolean, Column, Connection, Index, Integer, Row, String, and_, select, tuple_
 
+from services.notifications.dispatch import INBOX as INBOX_CHANNEL
 from shared.contracts.envelope import Label
-from shared.contracts.notifications import NotificationDelivered, NotificationRead, NotificationRequested
+from shared.contracts.notifications import (
+    NotificationDelivered,
+    NotificationFailed,
+    NotificationGivenUp,
+    NotificationRead,
+    NotificationRequested,
+)
 from shared.runtime.declare import Facts, Named, Page, Recorded, Request, Tables, View
 from shared.runtime.directory import SEOUL
 from shared.runtime.views import upsert
 
 
 def tables(named: Named) -> None:
-    """One row a notice."""
+    """One row a dispatch, over whichever channel."""
     notice = named.table(
         "notice",
         Column("notice_id", String, primary_key=True),
@@ -34,10 +41,13 @@ def tables(named: Named) -> None:
         Column("text_ko", String),
         Column("text_en", String),
         Column("delivered_at", String),
+        Column("given_up_at", String),
         Column("read_at", String),
     )
     # Offices read their own page, the newest first.
-    Index(f"{notice.name}_by_office", notice.c.office, notice.c.delivered_at, notice.c.notice_id)
+    Index(f"{notice.name}_by_office", notice.c.office, notice.c.channel, notice.c.delivered_at, notice.c.notice_id)
+    # What else was told of the same event, of other streams: it meets in the query.
+    Index(f"{notice.name}_by_event", notice.c.about, notice.c.office, notice.c.channel)
 
 
 def fold(db: Connection, tables: Tables, heard: Recorded) -> None:
@@ -62,6 +72,10 @@ def fold(db: Connection, tables: Tables, heard: Recorded) -> None:
             }
         case NotificationDelivered():
             changed = {"delivered_at": at}
+        case NotificationFailed():
+            changed = {}
+        case NotificationGivenUp():
+            changed = {"given_up_at": at}
         case NotificationRead():
             changed = {"read_at": at}
         case _:
@@ -69,7 +83,7 @@ def fold(db: Connection, tables: Tables, heard: Recorded) -> None:
     upsert(db, tables["notice"], {"notice_id": heard.aggregate_id, "version": heard.envelope.version, **changed})
 
 
-INBOX = View(name="inbox", version=1, sources=("notifications",), tables=tables, fold=fold)
+INBOX = View(name="inbox", version=2, sources=("notifications",), tables=tables, fold=fold)
 
 
 class NoticeAnswer(BaseModel):
@@ -89,6 +103,8 @@ class NoticeAnswer(BaseModel):
     text: Label
     delivered_at: datetime
     read_at: datetime | None
+    email: Literal["requested", "delivered", "given_up"] | None
+    """Whether the mail server took over an e-mail of the same; none where no e-mail was asked for."""
 
 
 def case_of(facts: Facts, notice_id: str) -> str | None:
@@ -101,7 +117,19 @@ def case_of(facts: Facts, notice_id: str) -> str | None:
 def list_notices(request: Request) -> Page:
     """The notices of the reader's own office, the newest first; with ``unread=true`` only those not yet read."""
     notice = request.tables(INBOX)["notice"]
-    query = select(notice).where(notice.c.office == request.actor.office, notice.c.delivered_at.is_not(None))
+    mail = notice.alias()
+    same = and_(mail.c.about == notice.c.about, mail.c.office == notice.c.office, mail.c.channel == "email")
+    query = (
+        select(
+            notice,
+            mail.c.notice_id.label("mail_id"),
+            mail.c.delivered_at.label("mail_delivered_at"),
+            mail.c.given_up_at.label("mail_given_up_at"),
+        )
+        .select_from(notice.outerjoin(mail, same))
+        .where(notice.c.office == request.actor.office)
+        .where(notice.c.channel == INBOX_CHANNEL, notice.c.delivered_at.is_not(None))
+    )
     if request.query.get("unread") == "true":
         query = query.where(notice.c.read_at.is_(None))
     order = (notice.c.delivered_at, notice.c.notice_id)
@@ -127,4 +155,13 @@ def _answer(row: Row[Any]) -> NoticeAnswer:
         text=Label(ko=row.text_ko, en=row.text_en),
         delivered_at=row.delivered_at,
         read_at=row.read_at,
+        email=_email(row),
     )
+
+
+def _email(row: Row[Any]) -> Literal["requested", "delivered", "given_up"] | None:
+    if row.mail_id is None:
+        return None
+    if row.mail_delivered_at is not None:
+        return "delivered"
+    return "requested" if row.mail_given_up_at is None else "given_up"

@@ -1,6 +1,7 @@
 """What is said: a file for each channel, both languages side by side, by wording id.
 
-No text names a case by its title, which may be confidential: it gives the short form of its id and where to look.
+No text names a case by its title, which may be confidential: it gives the short form of its id and where to look. A
+file may begin with ``words_of = "<channel>"``: it says the same as that channel, save where it has words of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def _fill(label: Label, values: dict[str, str]) -> Label:
 @cache
 def _table(channel: str) -> dict[str, Words]:
     table = tomllib.loads((files(__name__) / f"{channel}.toml").read_text("utf-8"))
-    return {
+    base = table.pop("words_of", None)
+    return ({} if base is None else _table(base)) | {
         wording: Words(title=Label(**words["title"]), text=Label(**words["text"])) for wording, words in table.items()
     }
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import Connection, create_engine
 
 from services.notifications.audience import AUDIENCES, wording_of
 from services.notifications.channels import channels
+from services.notifications.contacts import CONTACT, METADATA
 from services.notifications.dispatch import RequestAndDeliver
 from services.notifications.reactions import REACTIONS, tell
 from services.notifications.views.case_parties import PARTIES
@@ -32,6 +36,7 @@ from shared.contracts.routing import (
 )
 from shared.runtime.declare import Act, Facts, Recorded, Wait
 from shared.runtime.directory import Directory
+from shared.runtime.views import upsert
 from tests.views.routing_walk import (
     BUDGET,
     CASE,
@@ -50,9 +55,34 @@ from tests.views.routing_walk import (
 COUNTY = "org-gangwon-hongcheon.officer"
 
 
+class Teller(Desk):
+    """A reader in a process in which e-mail is configured or not, with the contacts of these offices."""
+
+    effects: frozenset[str] = frozenset()
+    mutable: Connection
+
+
 def here(streams: list[list[Recorded]] | None = None) -> Facts:
     """Facts with the parties of these streams."""
-    return cast(Facts, Desk({PARTIES.name: folded(PARTIES, walk() if streams is None else streams)}, at(12, 31)))
+    return cast(Facts, Teller({PARTIES.name: folded(PARTIES, walk() if streams is None else streams)}, at(12, 31)))
+
+
+@contextmanager
+def with_email(*contacts: tuple[str, str, str]) -> Iterator[Facts]:
+    """Facts in a process that sends e-mail, with contacts of office, address and first day."""
+    facts = cast(Any, here())
+    engine = create_engine("sqlite://")
+    METADATA.create_all(engine)
+    with engine.connect() as db:
+        for office, email, valid_from in contacts:
+            upsert(db, CONTACT, row_of(office, email, valid_from))
+        facts.effects, facts.mutable = frozenset({"email"}), db
+        yield facts
+    engine.dispose()
+
+
+def row_of(office: str, email: str, valid_from: str) -> dict[str, str]:
+    return {"office": office, "email": email, "locale": "ko", "valid_from": valid_from, "source": "M"}
 
 
 def heard(kind: type[Any], number: int = 0) -> Recorded:
@@ -239,6 +269,59 @@ def test_I_18_the_same_event_gives_the_same_dispatches() -> None:
     assert first == again
     assert len(set(first)) == 4
     assert not set(first) & set(ids(tell(heard(CaseRouted, 0), here())))
+
+
+# E-mail
+
+
+def channels_of(acts: Any) -> list[tuple[str, str, str]]:
+    """Kind of command, office and channel of each act."""
+    return [(type(act.command).__name__, act.command.office, act.command.channel) for act in acts]
+
+
+def test_an_office_with_a_contact_is_told_by_e_mail_too() -> None:
+    with with_email((COUNTY, "county@hongcheon.example", "2023-01-04")) as facts:
+        assert channels_of(tell(heard(CaseRouted, 1), facts)) == [
+            ("RequestAndDeliver", COUNTY, "inbox"),
+            ("RequestAndDeliver", "planning-group.secretary", "inbox"),
+            ("RequestAndDeliver", "council-gangwon.secretary", "inbox"),
+            ("RequestAndDeliver", f"{ROAD}.reviewer", "inbox"),
+            ("RequestNotice", COUNTY, "email"),
+        ]
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        ("forum.chair", "a@forum.example", "2023-01-04"),
+        (COUNTY, "", "2023-01-04"),
+        (COUNTY, "a@b.example", "2024-01-01"),
+    ],
+    ids=["another office's", "no address", "from a later day"],
+)
+def test_an_office_without_a_contact_is_told_in_its_inbox_only(contact: tuple[str, str, str]) -> None:
+    with with_email(contact) as facts:
+        assert channels_of(tell(heard(CaseClosed), facts)) == [("RequestAndDeliver", COUNTY, "inbox")]
+
+
+def test_without_a_mail_server_nobody_is_told_by_e_mail() -> None:
+    with with_email((COUNTY, "county@hongcheon.example", "2023-01-04")) as facts:
+        cast(Any, facts).effects = frozenset()
+        assert channels_of(tell(heard(CaseClosed), facts)) == [("RequestAndDeliver", COUNTY, "inbox")]
+
+
+def test_no_address_stands_in_what_is_requested() -> None:
+    with with_email((COUNTY, "county@hongcheon.example", "2023-01-04")) as facts:
+        assert "hongcheon.example" not in "".join(
+            act.command.model_dump_json() for act in tell(heard(CaseClosed), facts)
+        )
+
+
+def test_I_18_the_inbox_s_commands_are_the_same_with_and_without_e_mail() -> None:
+    """Command ids count the acts of an event: a contact that comes or goes must not shift those of the inbox."""
+    alone = ids(tell(heard(CaseRouted, 1), here()))
+    with with_email((COUNTY, "county@hongcheon.example", "2023-01-04")) as facts:
+        assert ids(tell(heard(CaseRouted, 1), facts))[: len(alone)] == alone
 
 
 # Wording

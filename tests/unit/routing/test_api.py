@@ -46,6 +46,14 @@ class Desk:
     def db(self) -> Any:
         return self._world.db
 
+    @property
+    def mutable(self) -> Any:
+        return self._world.mutable
+
+    @property
+    def effects(self) -> frozenset[str]:
+        return self._world.effects
+
     def envelope(self, rule: str, clause: str | None = None) -> dict[str, Any]:
         return {"by": self.actor, "at": self.now, "authority": Authority(rule=rule, clause=clause)}
 

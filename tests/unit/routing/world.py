@@ -73,6 +73,14 @@ class World:
     def db(self) -> Connection:
         raise LookupError("the process manager reads no view: views lag behind")
 
+    @property
+    def mutable(self) -> Connection:
+        raise LookupError("routing has no mutable tables")
+
+    @property
+    def effects(self) -> frozenset[str]:
+        return frozenset()
+
     def tables(self, view: View) -> Tables:
         raise LookupError("the process manager reads no view: views lag behind")
 
