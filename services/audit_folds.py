@@ -32,6 +32,10 @@ class Event:
     type: str
     at: str
     cause: str | None
+    rule: str
+    """By what right: the rule that the envelope names."""
+    actor: str
+    """The body that acted."""
     data: Mapping[str, Any]
 
     @property

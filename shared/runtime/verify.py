@@ -1,41 +1,51 @@
 """Whether the logs are what was written: every stored byte, column, chain and position (I-19).
 
-Reads the files as they lie on disk, not through the log's own code: what is checked must not be what checks.
+Reads the files, or the PostgreSQL databases, as they are, not through the log's own code: what is checked must not be
+what checks.
 
 Found: any change of any column of a stored event, a deleted, inserted, swapped or renumbered event, a tail cut off, an
-inbox copy that is not what its source stored. Not found: a log whose events, chains, heads and stored answers were all
-recomputed together, with the copies in the other services' inboxes; and all files put back to one earlier moment. Both
-need a checkpoint kept elsewhere (a later issue).
+inbox copy that is not what its source stored. A copy beyond the end of an older epoch was lost to its source by a
+restore: it is counted, not bad. Not found: a log whose events, chains, heads and stored answers were all recomputed
+together, with the copies in the other services' inboxes; and all files put back to one earlier moment. Both need a
+checkpoint kept elsewhere (a later issue). The trace context is not sealed: it is compared with the copies of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shared.runtime.codec import GENESIS, is_sealed, slot_of
+from shared.runtime.databases import Databases
+from shared.runtime.reading import CannotRead, Row, Snapshot, end_of, epoch_at, epochs, log_of, number
 
 Told = Callable[[int, int], None]
 """Progress: records looked at, records in all."""
 _EVERY = 500
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _EVENTS = (
-    "SELECT position, originator_id, originator_version, topic, state, key, slot, prev, epoch, case_id "
-    "FROM stored_events ORDER BY position"
+    "SELECT position, originator_id, originator_version, topic, state, key, slot, prev, epoch, case_id, "
+    "trace FROM stored_events ORDER BY position"
+)
+_SOURCE = (
+    "SELECT epoch, position, slot, prev, key, topic, case_id, trace, state FROM stored_events WHERE epoch = ? "
+    "ORDER BY position"
 )
 _COPIES = (
-    "SELECT source, epoch, position, slot, prev, key, type, case_id, raw FROM inbox ORDER BY source, epoch, position"
+    "SELECT source, epoch, position, slot, prev, key, type, case_id, trace, raw FROM inbox "
+    "ORDER BY source, epoch, position"
 )
 
 
 @dataclass(frozen=True)
 class Bad:
-    """The first thing that is wrong in a service: where (``log``, ``inbox``, ``file``), which event, and what."""
+    """The first thing wrong in a service: where (``log``, ``inbox``, ``file``, ``database``), which event, and what."""
 
     service: str
     where: str
@@ -61,6 +71,8 @@ class Findings:
     copies: int
     streams: int
     bad: tuple[Bad, ...]
+    lost: int = 0
+    """Copies of older epochs, beyond the end of theirs: what a restore took from their source."""
 
     @property
     def first(self) -> Bad | None:
@@ -75,6 +87,8 @@ class Findings:
     def sentence(self) -> str:
         """For people: what was looked at, and what is wrong."""
         looked = f"{self.events} events of {self.streams} streams, {self.copies} copies in inboxes"
+        if self.lost:
+            looked += f" ({self.lost} of them of events that a restore took from their source)"
         return "\n".join(
             [
                 f"{looked}: "
@@ -104,6 +118,7 @@ class _Counted:
     events: int = 0
     copies: int = 0
     streams: int = 0
+    lost: int = 0
 
     def one(self) -> None:
         self.done += 1
@@ -116,7 +131,7 @@ class _Walk:
     """What must come next while the events of one log are walked in order."""
 
     service: str
-    epoch: int
+    epochs: list[tuple[int, int]]
     last: int = 0
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)
@@ -124,57 +139,43 @@ class _Walk:
     """Sum of a digest over all events: equal to that over all stored answers, in whatever order they stand."""
 
 
-def verify(folder: Path, services: Sequence[str], told: Told = lambda done, total: None) -> Findings:
+def verify(where: Databases | Path, services: Sequence[str], told: Told = lambda done, total: None) -> Findings:
     """Look at every stored event, stored answer and inbox copy of these services (by name); changes nothing.
 
-    May run beside the running system: each file is read in one snapshot.
+    ``where`` is the folder of the files, or names the databases. May run beside the running system: each is read in
+    one snapshot.
     """
-    paths = {name: folder / name / "log.db" for name in services}
     counted = _Counted(told)
     bad: dict[str, Bad] = {}
     for check in (_count, _check_log, _check_inbox):
-        for name, path in paths.items():
+        for name in services:
             if name in bad:
                 continue
-            where = "inbox" if check is _check_inbox else "log"
+            place = "inbox" if check is _check_inbox else "log"
             try:
                 # What is wrong in a log is said once: copies are compared with sound logs only.
-                check(
-                    {other: path for other, path in paths.items() if other == name or other not in bad}, name, counted
-                )
+                sound = [other for other in services if other == name or other not in bad]
+                check(where, sound, name, counted)
             except _Broken as broken:
-                bad[name] = Bad(name, where, broken.what, broken.position, broken.stream, broken.version)
-            except (sqlite3.Error, OSError) as error:
-                bad[name] = Bad(name, "file", f"{path} cannot be read: {error}")
+                bad[name] = Bad(name, place, broken.what, broken.position, broken.stream, broken.version)
+            except CannotRead as error:
+                bad[name] = Bad(name, "file" if Databases.at(where).url is None else "database", str(error))
     told(counted.done, counted.done)
-    found = tuple(bad[name] for name in paths if name in bad)
-    return Findings(counted.events, counted.copies, counted.streams, found)
+    found = tuple(bad[name] for name in services if name in bad)
+    return Findings(counted.events, counted.copies, counted.streams, found, counted.lost)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    if not path.exists():
-        raise FileNotFoundError("there is no such file")
-    connection = sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True, timeout=30, isolation_level=None)
-    # Text that is no UTF-8 any more must be found as a wrong value, not end the reading.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    return connection
-
-
-def _count(paths: Mapping[str, Path], name: str, counted: _Counted) -> None:
-    with closing(_open(paths[name])) as db:
+def _count(where: Databases | Path, _: Sequence[str], name: str, counted: _Counted) -> None:
+    with closing(log_of(where, name)) as db:
         for table in ("stored_events", "inbox"):
-            counted.total += db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]  # noqa: S608 - two own names
+            counted.total += number(db, f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - two own names
 
 
-def _check_log(paths: Mapping[str, Path], name: str, counted: _Counted) -> None:
-    with closing(_open(paths[name])) as db:
-        db.execute("BEGIN")
-        meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
-        if meta.get("service") != name:
-            raise _Broken(f"the file is that of {meta.get('service')!r}")
-        walk = _Walk(name, int(meta["epoch"]))
+def _check_log(where: Databases | Path, _: Sequence[str], name: str, counted: _Counted) -> None:
+    with closing(log_of(where, name)) as db:
+        walk = _Walk(name, _check_meta(db, name))
         try:
-            for row in db.execute(_EVENTS):
+            for row in db.rows(_EVENTS):
                 _check_event(walk, row)
                 counted.one()
         finally:
@@ -184,8 +185,20 @@ def _check_log(paths: Mapping[str, Path], name: str, counted: _Counted) -> None:
         _check_answers(db, walk)
 
 
-def _check_event(walk: _Walk, row: tuple[Any, ...]) -> None:
-    position, stream, version, topic, raw, key, slot, prev, epoch, case_id = row
+def _check_meta(db: Snapshot, name: str) -> list[tuple[int, int]]:
+    """Whose log it is, and its epochs: the first from the beginning, each later than the one before."""
+    meta: dict[str, str] = dict(db.rows("SELECT name, value FROM meta"))
+    if meta.get("service") != name:
+        raise _Broken(f"the {db.kind} is that of {meta.get('service')!r}")
+    known = epochs(db)
+    newest = str(known[-1][0]) if known else None
+    if meta.get("epoch") != newest or known[0][1] != 0 or known != sorted(set(known)):
+        raise _Broken(f"the epochs are {known}, and the newest is said to be {meta.get('epoch')}")
+    return known
+
+
+def _check_event(walk: _Walk, row: Row) -> None:
+    position, stream, version, topic, raw, key, slot, prev, epoch, case_id, trace = row
 
     def demand(holds: bool, what: str) -> None:
         if not holds:
@@ -202,8 +215,9 @@ def _check_event(walk: _Walk, row: tuple[Any, ...]) -> None:
     demand(_is(topic, f"{event['type']}.v{event['schema_version']}"), "the topic is not that of the sealed event")
     demand(_is(case_id, event["case_id"]), "the case is not that of the sealed event")
     demand(_is(key, event["case_id"]) or _is(key, aggregate_id), "the key is neither the case nor the aggregate")
+    demand(trace is None or _TRACE.fullmatch(str(trace)) is not None, "the trace context is none")
     demand(_is(slot, slot_of(key)), "the slot is not that of the key")
-    demand(_is(epoch, walk.epoch), "the epoch is not the log's")
+    demand(_is(epoch, epoch_at(walk.epochs, position)), "the epoch is not that of its position")
     expected, last_hash = walk.heads.get(stream, (0, GENESIS))
     demand(version == expected + 1, f"version {expected + 1} of the stream is missing or out of order")
     demand(event["prev_hash"] == last_hash, "it does not follow the event before it in its stream")
@@ -219,8 +233,8 @@ def _is(stored: Any, expected: Any) -> bool:
     return type(stored) is type(expected) and stored == expected
 
 
-def _check_heads(db: sqlite3.Connection, walk: _Walk) -> None:
-    heads = dict(db.execute("SELECT slot, position FROM slot_head").fetchall())
+def _check_heads(db: Snapshot, walk: _Walk) -> None:
+    heads: dict[int, int] = dict(db.rows("SELECT slot, position FROM slot_head"))
     for slot in sorted({*heads, *walk.slots}):
         found = walk.slots.get(slot, 0)
         if heads.get(slot) != found:
@@ -228,13 +242,13 @@ def _check_heads(db: sqlite3.Connection, walk: _Walk) -> None:
             raise _Broken(f"slot {slot} should end at position {heads.get(slot)} but ends at {found}", lost)
 
 
-def _check_answers(db: sqlite3.Connection, walk: _Walk) -> None:
+def _check_answers(db: Snapshot, walk: _Walk) -> None:
     """Every event was told to whoever asked for it, and every event told is there: else one was put in or taken out."""
     if sum(_digest(*event) for event in _answered(db)) == walk.answered:
         return
     answered = set(_answered(db))
     stored = set()
-    for position, raw in db.execute("SELECT position, state FROM stored_events"):
+    for position, raw in db.rows("SELECT position, state FROM stored_events"):
         event = json.loads(raw)
         stored.add((position, event["event_id"], event["type"]))
     for position, _, type_ in sorted(answered ^ stored):
@@ -246,8 +260,8 @@ def _check_answers(db: sqlite3.Connection, walk: _Walk) -> None:
     raise _Broken("a stored answer was given twice")
 
 
-def _answered(db: sqlite3.Connection) -> Iterator[tuple[int, str, str]]:
-    for (body,) in db.execute("SELECT body FROM command"):
+def _answered(db: Snapshot) -> Iterator[tuple[int, str, str]]:
+    for (body,) in db.rows("SELECT body FROM command"):
         try:
             for event in json.loads(body)["events"]:
                 yield event["position"], event["event_id"], event["type"]
@@ -259,33 +273,64 @@ def _digest(position: int, event_id: str, type_: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{position} {event_id} {type_}".encode()).digest())
 
 
-def _check_inbox(paths: Mapping[str, Path], name: str, counted: _Counted) -> None:
-    with closing(_open(paths[name])) as db:
-        db.execute("BEGIN")
-        # Not in the snapshot: what was carried from a log after it began is in that log by now.
-        sources = {source: _open(path) for source, path in paths.items() if path.exists()}
-        try:
-            for source, *row in db.execute(_COPIES):
-                _check_copy(sources.get(source), source, row)
-                counted.copies += 1
-                counted.one()
-        finally:
-            for connection in sources.values():
-                connection.close()
+def _check_inbox(where: Databases | Path, sound: Sequence[str], name: str, counted: _Counted) -> None:
+    with closing(log_of(where, name)) as db, ExitStack() as opened:
+        # Opened after this one: what was carried from a log before that moment is in it.
+        sources = {one: _Source(opened.enter_context(closing(log_of(where, one)))) for one in sound}
+        for source, *row in db.rows(_COPIES):
+            counted.lost += _check_copy(sources.get(source), source, row)
+            counted.copies += 1
+            counted.one()
 
 
-def _check_copy(source: sqlite3.Connection | None, name: str, row: list[Any]) -> None:
-    position, raw = row[1], row[-1]
+class _Source:
+    """A log, read along with the copies of it: both in the order of epoch and position."""
+
+    def __init__(self, log: Snapshot) -> None:
+        self._log = log
+        self._epochs = epochs(log)
+        self._last = number(log, "SELECT COALESCE(MAX(position), 0) FROM stored_events")
+        self._epoch = 0
+        self._rows: Iterator[Row] = iter(())
+        self._row: Row | None = None
+
+    def end_of(self, epoch: int) -> int | None:
+        """The last position of an epoch, ``None`` for one that the log never had."""
+        return end_of(self._epochs, epoch, self._last)
+
+    def is_newest(self, epoch: int) -> bool:
+        """Whether it is the epoch that the log is in."""
+        return bool(self._epochs) and self._epochs[-1][0] == epoch
+
+    def at(self, epoch: int, position: int) -> Row | None:
+        """What is stored there; asked for in rising order."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._rows = self._log.rows(_SOURCE, epoch)
+            self._row = next(self._rows, None)
+        while self._row is not None and self._row[1] < position:
+            self._row = next(self._rows, None)
+        return self._row if self._row is not None and self._row[1] == position else None
+
+
+def _check_copy(source: _Source | None, name: str, row: list[Any]) -> bool:
+    """Whether the copy is of an event that a restore took from its source. Raises ``_Broken``."""
+    epoch, position, raw = row[0], row[1], row[-1]
     if source is None:
         if type(raw) is not bytes or not is_sealed(raw):
             raise _Broken(f"the copy of {name}'s event is not what was sealed", position)
-        return
-    stored = source.execute(
-        "SELECT epoch, position, slot, prev, key, topic, case_id, state FROM stored_events WHERE position = ?",
-        (position,),
-    ).fetchone()
+        return False
+    end = source.end_of(epoch)
+    if end is None:
+        raise _Broken(f"the copy is of epoch {epoch}, which {name} never had", position)
+    if position > end and not source.is_newest(epoch):
+        if type(raw) is not bytes or not is_sealed(raw):
+            raise _Broken(f"the copy of an event that {name} has lost is not what was sealed", position)
+        return True
+    stored = source.at(epoch, position)
     if stored is None:
         raise _Broken(f"{name} has no event at this position", position)
     expected = [*stored[:5], str(stored[5]).rpartition(".v")[0], *stored[6:]]
     if not all(_is(a, b) for a, b in zip(row, expected, strict=True)):
         raise _Broken(f"the copy of {name}'s event is not what {name} stored", position)
+    return False

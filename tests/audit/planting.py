@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.audit import HEARS
+from services.audit_book import HEARS
 from shared.runtime.codec import GENESIS, seal, slot_of
 
 Document = dict[str, Any]
@@ -116,7 +116,7 @@ class Folder:
             case_id = document["case_id"]
             topic = f"{event_type}.v1"
             db.execute(
-                "INSERT INTO stored_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO stored_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
                 (position, stream, document["version"], topic, raw, key, slot, prev, epoch, case_id),
             )
             db.execute("INSERT OR REPLACE INTO slot_head VALUES (?, ?)", (slot, position))
