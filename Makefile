@@ -7,11 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 args ?=
 
-.PHONY: run test check bench generate clean help
+.PHONY: run full test faults check bench generate clean help
 
 help:
 	@echo "make run       set up, start the whole system, walk a case before your eyes  (args=--once: end after the walk)"
+	@echo "make full      the same with PostgreSQL, Kafka and a process for each part   (args=--once: end after the audit)"
 	@echo "make test      the whole test suite                                          (args='-k name': some of it)"
+	@echo "make faults    the long lane of fault tests, with its counts                      (args='-k R5': one of them)"
 	@echo "make check     style, types, import contracts, committed files equal generated ones"
 	@echo "make bench     the figures, each beside its limit"
 	@echo "make generate  write contracts/, docs/events.md and docs/capabilities.md anew"
@@ -20,8 +22,14 @@ help:
 run: $(VENV)/.run
 	@$(BIN)/maru up $(args)
 
+full: $(VENV)/.full
+	@$(BIN)/maru up --full $(args)
+
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(args)
+
+faults: $(VENV)/.dev
+	@$(BIN)/python -m pytest -m faults -s $(args)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -55,9 +63,13 @@ $(VENV)/.run: pyproject.toml uv.lock | $(BIN)/uv
 	$(call sync,--no-dev)
 	@touch $@
 
+$(VENV)/.full: pyproject.toml uv.lock | $(BIN)/uv
+	$(call sync,--no-dev --group full)
+	@touch $(VENV)/.run $@
+
 $(VENV)/.dev: pyproject.toml uv.lock | $(BIN)/uv
 	$(call sync)
-	@touch $(VENV)/.run $@
+	@touch $(VENV)/.run $(VENV)/.full $@
 
 $(BIN)/uv:
 	@echo "Setting up Python packages in $(VENV), once ..." >&2

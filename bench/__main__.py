@@ -1,4 +1,6 @@
-"""``make bench``: prints every figure beside the limit of the same run. Options: ``--quick`` for a short run.
+"""``make bench``: prints every figure beside the limit of the same run.
+
+Options: ``--quick`` for a short run, ``--full`` for the full form (``bench/full.py``), names (b1 ...) for some.
 
 B1 accepted commands at 64 connections against the bare insert into SQLite; the highest rate kept up with; command to
 visible at 50 a second; journeys (golden scenario 1 over HTTP, no short cut) and memory.
@@ -167,6 +169,13 @@ def _ratio(title: str, ours: list[float], limits: list[float]) -> None:
 def main() -> None:
     """Run what was asked for."""
     quick = "--quick" in sys.argv
+    if "--full" in sys.argv:
+        from bench import full
+
+        every = ("b1", "b2", "b3", "b4", "b6", "b8")
+        with tempfile.TemporaryDirectory(prefix="maru-bench-") as name:
+            full.main(Path(name), [one for one in every if one in sys.argv] or every, quick)
+        return
     wanted = [name for name in ("b1", "b2", "b3", "b5") if name in sys.argv] or ["b1", "b5", "b2", "b3"]
     with tempfile.TemporaryDirectory(prefix="maru-bench-") as name:
         folder = Path(name)

@@ -37,7 +37,7 @@ class Seen:
 
 
 async def headers_for(url: str, office: str = OFFICE) -> dict[str, str]:
-    """The headers of an office; the token comes from the development issuer."""
+    """The headers of an office; the token comes from the development issuer at ``url``."""
     connection = await Connection.open(url)
     token = (await connection.ask("GET", f"/dev/token/{office}", {})).json()["token"]
     await connection.close()
@@ -49,9 +49,9 @@ async def raise_issue(connection: Connection, headers: dict[str, str]) -> Answer
     return await connection.ask("POST", "/v1/issues", {**headers, "Idempotency-Key": uuid.uuid4().hex}, BODY)
 
 
-async def closed_loop(url: str, connections: int, seconds: float) -> tuple[float, Seen]:
+async def closed_loop(url: str, connections: int, seconds: float, issuer: str | None = None) -> tuple[float, Seen]:
     """``RaiseIssue`` as fast as the answers come; gives accepted commands a second."""
-    headers = await headers_for(url)
+    headers = await headers_for(issuer or url)
     seen, end = Seen(), time.perf_counter() + seconds
 
     async def worker() -> None:
@@ -68,12 +68,14 @@ async def closed_loop(url: str, connections: int, seconds: float) -> tuple[float
     return (len(seen.seconds) - len(seen.wrong)) / (time.perf_counter() - started), seen
 
 
-async def open_loop(url: str, rate: float, seconds: float, *, visible: bool, connections: int = 32) -> Seen:
+async def open_loop(
+    url: str, rate: float, seconds: float, *, visible: bool, connections: int = 32, issuer: str | None = None
+) -> Seen:
     """``RaiseIssue`` at a fixed rate; times count from the scheduled instant, so that waiting in line is counted.
 
     With ``visible`` each is followed by the GET of the register that must show it; the time ends there.
     """
-    headers = await headers_for(url)
+    headers = await headers_for(issuer or url)
     seen = Seen()
     free: asyncio.Queue[Connection] = asyncio.Queue()
     for _ in range(connections):

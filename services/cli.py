@@ -2,53 +2,56 @@
 
 0 done · 1 a promise is broken, or the walk failed · 2 wrong usage, or the system did not become idle · 3 port taken ·
 4 folder not writable · 5 database of another version · 6 another maru runs on the folder · 7 a bad setting ·
-8 no system answers at the URL · 9 some rows or events were refused
+8 no system answers at the URL, or a database or Kafka does not · 9 some rows or events were refused ·
+70 a follower that came to a stand ended, to be started again
 """
 
 from __future__ import annotations
 
-import json
-import signal
+import asyncio
+import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from services import full
+from services import up as showing
 from services.__main__ import SERVICES
-from services.client import Maru, Problem
-from services.importing import BadFile, Imported, import_file
-from services.start import prepare_folder
-from services.walk import Outcome, Step, Walk
+from services.client import Maru
+from services.console import bar, console, say, stop
+from services.importing import BadFile, import_file
+from services.local_processes import ServerFailed
+from services.start import Opened
 from shared.runtime import logs
 from shared.runtime import settings as settings_of
+from shared.runtime.databases import Databases
 from shared.runtime.declare import Service, View
 from shared.runtime.directory import DIRECTORY
-from shared.runtime.log import EventLog, OtherVersion
+from shared.runtime.log import OtherVersion, Unavailable
 from shared.runtime.settings import BadSetting, Settings
-from shared.runtime.system import CannotStart, System, folder_lock, migrate, opened, running_url
-from shared.runtime.views import ViewStore
+from shared.runtime.system import folder_lock, opened, running_url
+from shared.runtime.web import CannotStart
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
 parked_app = typer.Typer(no_args_is_help=True, help="Parked events: list, show, replay.")
 app.add_typer(parked_app, name="parked")
-
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+epoch_app = typer.Typer(no_args_is_help=True, help="Epochs of a log: new.")
+app.add_typer(epoch_app, name="epoch")
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of all databases (MARU_DATA).")]
 PortOption = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 takes any free one (MARU_PORT).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-UrlOption = Annotated[str, typer.Option("--url", help="Address of the running system.")]
+UrlOption = Annotated[str | None, typer.Option("--url", help="Address of the system; unset: the one that runs here.")]
+ServiceArgument = Annotated[str, typer.Argument(help="issues, routing, meetings or notifications.")]
 DEFAULT_URL = "http://127.0.0.1:8700"
+FULL_FOLDER = Path("var/maru-full")
+"""The data folder of ``up --full``, unless told; and of the other commands while that system runs."""
 
 
 def main() -> None:
@@ -56,46 +59,55 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except CannotStart as error:
-        _stop(str(error), error.code)
+        stop(str(error), error.code)
     except OtherVersion as error:
-        _stop(f"Database of another version: {error}.", 5)
+        stop(f"Database of another version: {error}.", 5)
     except BadSetting as error:
-        _stop(f"Bad setting: {error}.", 7)
+        stop(f"Bad setting: {error}.", 7)
     except BadFile as error:
-        _stop(str(error), 2)
+        stop(str(error), 2)
     except httpx.TransportError:
-        _stop("No system answers there. Start one with: maru up", 8)
+        stop("No system answers there. Start one with: maru up", 8)
+    except Unavailable as error:
+        stop(f"A database does not answer: {error}", 8)
+    except ServerFailed as error:
+        stop(str(error), 1)
     except BrokenPipeError:
         sys.exit(0)
 
 
-def _stop(line: str, code: int) -> NoReturn:
-    if "--json" in sys.argv:
-        print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))  # noqa: T201
-    else:
-        errors.print(line, markup=False)
-    sys.exit(code)
-
-
-def _say(document: Any, as_json: bool, text: Callable[[], None]) -> None:
-    if as_json:
-        print(json.dumps(document, ensure_ascii=False, default=str, indent=1), flush=True)  # noqa: T201
-    else:
-        text()
-
-
 def _settings(**options: Any) -> Settings:
+    """Settings from options and environment; without a folder there, that of a full system that runs here."""
     loaded = settings_of.load(**options)
+    if not _is_told(options) and full.running(FULL_FOLDER) is not None:
+        loaded = loaded.model_copy(update={"data": FULL_FOLDER})
     return loaded.model_copy(update={"data": loaded.data.resolve(), "reference": loaded.reference.resolve()})
 
 
-@contextmanager
-def _bar(title: str, as_json: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar on standard error; says nothing with ``--json``."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=as_json or not errors.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+def _is_told(options: Mapping[str, Any]) -> bool:
+    return options.get("data") is not None or "MARU_DATA" in os.environ or "MARU_DATABASE" in os.environ
+
+
+def _databases(settings: Settings) -> Databases:
+    """PostgreSQL where the settings name it or the folder holds a full system, else the files in the folder."""
+    if settings.database is None and full.is_full(settings.data):
+        return full.databases_of(settings.data)
+    return Databases.of(settings)
+
+
+def _target(url: str | None, settings: Settings) -> str | Mapping[str, str]:
+    """The address told, else those of the system that runs on the folder."""
+    running = full.running(settings.data)
+    if url is not None or running is None:
+        return url or running_url(settings.data) or DEFAULT_URL
+    return running.urls
+
+
+def _service(name: str) -> Service:
+    for service in SERVICES:
+        if service.name == name:
+            return service
+    stop(f"No service is called {name}. There are: {', '.join(service.name for service in SERVICES)}.", 2)
 
 
 # The system
@@ -103,187 +115,145 @@ def _bar(title: str, as_json: bool) -> Iterator[Callable[[int, int | None], None
 
 @app.command()
 def up(
-    once: Annotated[bool, typer.Option("--once", help="End after the walk.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End after the walk; with --full after the audit.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the folder's databases first.")] = False,
+    full_form: Annotated[
+        bool, typer.Option("--full", help="With PostgreSQL, Kafka and a process for each part, started here.")
+    ] = False,
     data: DataOption = None,
     port: PortOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The whole system in this process on SQLite, seeded, with the suggestions and one walked case."""
+    """The whole system on this machine, seeded, with the suggestions and one walked case."""
     settings = _settings(data=data, port=port)
-    if fresh:
-        _forget(settings)
-    log_file = settings.data / "logs" / "maru.jsonl"
-    with folder_lock(settings.data):
-        logs.configure(settings.log_level, log_file)
-    with opened(SERVICES, settings) as system:
-        url = system.serve()
-        if not as_json:
-            _banner(system, url, log_file)
-        _seed(system, as_json)
-        imported = _import_suggestions(system, url, as_json)
-        outcome, failure = _walk(url, _is_new(system), as_json)
-        told = outcome is not None and outcome.told
-        document = {
-            "url": url,
-            "data": str(settings.data),
-            "suggestions": imported.accepted,
-            "walk": None if outcome is None else _outcome(outcome),
-            "failure": failure,
-        }
-        _say(document, as_json, lambda: _show_end(url, outcome, failure))
-        if not once:
-            _wait_for_signal(as_json)
-    if once and not told:
-        raise typer.Exit(1)
-
-
-def _forget(settings: Settings) -> None:
-    """Remove what this program keeps in a folder, and nothing else that may stand there."""
-    with folder_lock(settings.data):
-        for service in SERVICES:
-            for file in sorted((settings.data / service.name).glob("*.db*")):
-                file.unlink()
-        for name in ("issuer.json", "logs/maru.jsonl"):
-            (settings.data / name).unlink(missing_ok=True)
-
-
-def _banner(system: System, url: str, log_file: Path) -> None:
-    console.rule("마루 Maru")
-    console.print(
-        "DEVELOPMENT ISSUER: anybody may ask it for a token. For this machine only, never for production.",
-        style="bold red",
-    )
-    console.print(f"API {url}/docs · metrics {url}/metrics · probes {url}/readyz · tokens {url}/dev/token/OFFICE")
-    console.print(f"Data {system.folder} · logs {log_file}")
-
-
-def _seed(system: System, as_json: bool) -> int:
-    changed: list[str] = []
-    with _bar("Reference data", as_json) as progress:
-        done = 0
-
-        def told(row: str, what: str) -> None:
-            nonlocal done
-            done += 1
-            progress(done, None)
-            if what == "changed":
-                changed.append(row)
-
-        new = prepare_folder(system, told)
-    for row in changed:
-        errors.print(f"{row} differs from what was loaded: facts stay; add a dated row instead.", markup=False)
-    return new
-
-
-def _import_suggestions(system: System, url: str, as_json: bool) -> Imported:
-    with Maru(url) as maru, _bar("Suggestions of 2022", as_json) as progress:
-        found = import_file(maru, system.settings.reference / "suggestions-2023.csv", told=progress)
-    system.idle()
-    if not as_json:
-        console.print(f"{found.accepted} suggestions of {found.total} are cases, {len(found.refused)} refused.")
-        for row in found.refused:
-            console.print(f"  line {row.line} {row.external_id}: {row.because}", markup=False)
-    return found
-
-
-def _is_new(system: System) -> bool:
-    """Whether no walk has moved the clock of this folder yet."""
-    shifts = system.service("routing").log.query("SELECT COUNT(*) FROM stored_events WHERE originator_id = ?", _CLOCK)
-    return bool(shifts[0][0] <= 1)
-
-
-_CLOCK = "Clock/business"
-
-
-def _walk(url: str, dated: bool, as_json: bool) -> tuple[Outcome | None, str | None]:
-    def told(step: Step) -> None:
-        events = ", ".join(step.events) or "nothing new"
-        console.print(f"{step.day}  [bold]{step.office:<34}[/] {step.what}")
-        console.print(f"            {events}  [dim]{step.position}  {url}{step.link}[/]")
-
-    with Maru(url) as maru:
-        walk = Walk(maru, dated=dated, told=(lambda step: None) if as_json else told)
-        try:
-            return walk.run(), None
-        except Problem as problem:
-            return walk.outcome, str(problem)
-
-
-def _outcome(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "case_id": outcome.case_id,
-        "docket": outcome.docket,
-        "policy_id": outcome.policy_id,
-        "meetings": outcome.meetings,
-        "commands": outcome.commands,
-        "events": outcome.events,
-        "told": outcome.told,
-        "policy": outcome.policy_read,
-        "notice": outcome.notice_read,
-        "itinerary": outcome.itinerary,
-    }
-
-
-def _show_end(url: str, outcome: Outcome | None, failure: str | None) -> None:
-    if failure is not None or outcome is None:
-        console.print(f"The walk stopped: {failure}", style="bold red", markup=False)
+    if not full_form:
+        showing.up_embedded(settings, once, fresh, as_json)
         return
-    table = Table("held by", "from", "to", "due", "why", title=f"{outcome.docket} · where it has been")
-    for holding in outcome.itinerary["holdings"]:
-        table.add_row(
-            f"{holding['stage']} {holding['body']['name']['ko']} ({holding['body']['id']})",
-            holding["from"][:10],
-            (holding["to"] or "")[:10],
-            holding["due"],
-            holding["because"]["ko"],
-        )
-    console.print(table)
-    if outcome.told:
-        console.print(
-            f"Adopted: {outcome.policy_read['title']} · the county was told: {outcome.notice_read['title']['ko']} / "
-            f"{outcome.notice_read['title']['en']}",
-            style="bold green",
-            markup=False,
-        )
-    for name, path in (
-        ("where it is", f"/v1/cases/{outcome.case_id}"),
-        ("why there", f"/v1/cases/{outcome.case_id}/why"),
-        ("lineage", f"/v1/lineage/issue/{outcome.case_id}"),
-        ("policy", f"/v1/policies/{outcome.policy_id}"),
-    ):
-        console.print(f"{name:<12} {url}{path}", markup=False)
-
-
-def _wait_for_signal(as_json: bool) -> None:
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    if not as_json:
-        console.print("Running. Ctrl-C stops; maru up --fresh forgets.")
-    ended.wait()
+    if not _is_told({"data": data}):
+        settings = settings.model_copy(update={"data": FULL_FOLDER.resolve()})
+    first = port if port is not None else int(os.environ.get("MARU_PORT", "0"))
+    showing.up_full(settings, first or None, once, fresh, as_json)
 
 
 @app.command()
-def tour(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def tour(url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
     """The walk alone, against a running system: a new case on its current business day."""
-    outcome, failure = _walk(url, False, as_json)
-    _say(
-        {"walk": None if outcome is None else _outcome(outcome), "failure": failure},
+    target = _target(url, _settings(data=data))
+    outcome, failure = showing.walk(target, False, as_json)
+    say(
+        {"walk": None if outcome is None else showing.outcome_document(outcome), "failure": failure},
         as_json,
-        lambda: _show_end(url, outcome, failure),
+        lambda: showing.show_end(outcome, failure, target),
     )
     if failure is not None or outcome is None or not outcome.told:
         raise typer.Exit(1)
 
 
+# The processes of a deployment: each runs until SIGTERM, its log on standard error
+
+
+def _process_settings() -> Settings:
+    settings = settings_of.load()
+    logs.configure(settings.log_level)
+    return settings
+
+
+@app.command()
+def serve(service: ServiceArgument) -> None:
+    """The gateway of one service."""
+    from shared.runtime import processes
+
+    raise typer.Exit(processes.serve(_service(service), _process_settings()))
+
+
+@app.command()
+def relay(service: ServiceArgument) -> None:
+    """The relay of one service: its log to its topic."""
+    from shared.runtime import processes
+
+    raise typer.Exit(processes.relay(_service(service), _process_settings()))
+
+
+@app.command()
+def follow(service: ServiceArgument) -> None:
+    """A follower of one service: what it hears, its reactions, its views, its dates."""
+    from shared.runtime import processes
+
+    raise typer.Exit(processes.follow(_service(service), _process_settings()))
+
+
+@app.command()
+def issuer() -> None:
+    """The development issuer: gives anybody a token. For one machine only."""
+    from shared.runtime import processes
+
+    raise typer.Exit(processes.issuer(_process_settings()))
+
+
+@app.command()
+def observe() -> None:
+    """The observer: hop times, pulse, and what no service can tell of itself, from the topics alone."""
+    from services.observing import watched
+    from shared.runtime import observer
+
+    settings = _process_settings()
+    if settings.kafka is None:
+        raise BadSetting("kafka (MARU_KAFKA): the observer needs Kafka's bootstrap servers, as host:port")
+    observer.run(settings, watched())
+
+
+# Tables, topics, reference data
+
+
 @app.command(name="migrate")
-def migrate_command(data: DataOption = None, as_json: JsonOption = False) -> None:
+def migrate_command(
+    service: Annotated[str | None, typer.Argument(help="One service; all of them unless told.")] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Make every table; safe to repeat."""
     settings = _settings(data=data)
-    with folder_lock(settings.data):
-        migrate(SERVICES, settings.data)
-    _say({"migrated": [service.name for service in SERVICES]}, as_json, lambda: console.print("Tables are there."))
+    wanted = SERVICES if service is None else (_service(service),)
+    databases = _databases(settings)
+    if databases.url is None:
+        with folder_lock(settings.data):
+            for one in wanted:
+                databases.migrate(one)
+    else:
+        for one in wanted:
+            databases.migrate(one)
+    say({"migrated": [one.name for one in wanted]}, as_json, lambda: console.print("Tables are there."))
+
+
+@app.command()
+def topics(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Make the topics on Kafka (MARU_KAFKA) as the table says; safe to repeat."""
+    from shared.contracts.topics import TOPICS
+    from shared.runtime import kafka
+
+    bootstrap = _kafka(_settings(data=data))
+    if bootstrap is None:
+        raise BadSetting("kafka (MARU_KAFKA): Kafka's bootstrap servers are needed, as host:port")
+    try:
+        asyncio.run(kafka.ensure_topics(bootstrap, TOPICS))
+    except kafka.OtherPartitions as error:
+        stop(str(error), 1)
+    except kafka.FAILURES as error:
+        stop(f"Kafka does not answer at {bootstrap}: {error or type(error).__name__}", 8)
+    rows = [{"topic": one.name, "partitions": one.partitions, "key": one.key} for one in TOPICS]
+
+    def text() -> None:
+        table = Table("topic", "partitions", "key")
+        for row in rows:
+            table.add_row(str(row["topic"]), str(row["partitions"]), str(row["key"]))
+        console.print(table)
+
+    say(rows, as_json, text)
+
+
+def _kafka(settings: Settings) -> str | None:
+    running = full.running(settings.data)
+    return running.kafka if settings.kafka is None and running is not None else settings.kafka
 
 
 @app.command()
@@ -291,9 +261,14 @@ def seed(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Load the reference data as events; what is there already changes nothing."""
     settings = _settings(data=data)
     logs.configure("warning")
-    with opened(SERVICES, settings) as system:
-        new = _seed(system, as_json)
-    _say({"new": new}, as_json, lambda: console.print(f"{new} new reference facts."))
+    databases = _databases(settings)
+    if databases.url is None:
+        with opened(SERVICES, settings) as system:
+            new = showing.seed(system, as_json)
+    else:
+        with Opened(SERVICES, databases, settings) as services:
+            new = showing.seed(services, as_json)
+    say({"new": new}, as_json, lambda: console.print(f"{new} new reference facts."))
 
 
 @app.command(name="import")
@@ -303,11 +278,12 @@ def import_command(
         "import"
     ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide every row, store nothing.")] = False,
-    url: UrlOption = DEFAULT_URL,
+    url: UrlOption = None,
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Suggestions from a CSV file into a running system; repeat it freely, no row becomes two cases."""
-    with Maru(url) as maru, _bar("Rows", as_json) as progress:
+    with Maru(_target(url, _settings(data=data))) as maru, bar("Rows", as_json) as progress:
         found = import_file(maru, file, source=source, dry_run=dry_run, told=progress)
     document = {
         "total": found.total,
@@ -325,7 +301,7 @@ def import_command(
         if found.refused_file is not None:
             console.print(f"Refused rows, to correct and give again: {found.refused_file}", markup=False)
 
-    _say(document, as_json, text)
+    say(document, as_json, text)
     if found.refused:
         raise typer.Exit(9)
 
@@ -352,18 +328,18 @@ def rebuild(
     wanted = [(s, v) for s, v in _views() if view in ("all", v.name, f"{s.name}/{v.name}")]
     if not wanted:
         names = ", ".join(f"{s.name}/{v.name}" for s, v in _views())
-        _stop(f"No view is called {view}. There are: {names}.", 2)
+        stop(f"No view is called {view}. There are: {names}.", 2)
+    databases = _databases(settings)
     done = []
     for service, one in wanted:
-        log = EventLog(settings.data / service.name / "log.db", service.name)
-        store = ViewStore(settings.data / service.name / "views.db")
+        log, store = databases.log(service.name), databases.views(service.name)
         try:
-            with _bar(f"{service.name}/{one.name}", as_json) as progress:
+            with bar(f"{service.name}/{one.name}", as_json) as progress:
                 result = run(log, store, one, progress)
         except RebuildRunning as error:
-            _stop(str(error), 6)
+            stop(str(error), 6)
         except CannotRebuild as error:
-            _stop(str(error), 1)
+            stop(str(error), 1)
         finally:
             log.close()
             store.close()
@@ -377,7 +353,7 @@ def rebuild(
             table.add_row(str(row["view"]), str(row["events"]), f"{row['seconds']:.2f}", generation, same)
         console.print(table)
 
-    _say(done, as_json, text)
+    say(done, as_json, text)
 
 
 @app.command()
@@ -386,9 +362,9 @@ def verify(data: DataOption = None, as_json: JsonOption = False) -> None:
     from shared.runtime.verify import verify as run
 
     settings = _settings(data=data)
-    with _bar("Events", as_json) as progress:
-        found = run(settings.data, [service.name for service in SERVICES], progress)
-    _say(found.document(), as_json, lambda: console.print(found.sentence(), markup=False))
+    with bar("Events", as_json) as progress:
+        found = run(_databases(settings), [service.name for service in SERVICES], progress)
+    say(found.document(), as_json, lambda: console.print(found.sentence(), markup=False))
     if not found.clean:
         raise typer.Exit(1)
 
@@ -397,7 +373,7 @@ def verify(data: DataOption = None, as_json: JsonOption = False) -> None:
 def audit(
     journal: Annotated[Path | None, typer.Option("--journal", help="What clients were told, as they wrote it.")] = None,
     data: DataOption = None,
-    url: Annotated[str | None, typer.Option("--url", help="Address of the system, where it runs.")] = None,
+    url: UrlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Every promise, checked on the databases; exit code 1 and the first broken one, named."""
@@ -405,12 +381,14 @@ def audit(
     from services.audit import audit as run
 
     settings = _settings(data=data)
-    with _bar("Promises", as_json) as progress:
+    running = full.running(settings.data)
+    urls = url or (running_url(settings.data) if running is None else list(running.processes.values()))
+    with bar("Promises", as_json) as progress:
         try:
-            found = run(settings.data, journal, url or running_url(settings.data), told=progress)
+            found = run(_databases(settings), journal, urls, told=progress, kafka=_kafka(settings))
         except NoData as error:
-            _stop(str(error), 2)
-    _say(found.document(), as_json, lambda: console.print(found.sentence(), markup=False))
+            stop(str(error), 2)
+    say(found.document(), as_json, lambda: console.print(found.sentence(), markup=False))
     if found.exit_code:
         raise typer.Exit(found.exit_code)
 
@@ -427,7 +405,7 @@ def config(data: DataOption = None, port: PortOption = None, as_json: JsonOption
             table.add_row(row["name"], row["value"], row["source"], row["meaning"])
         console.print(table)
 
-    _say(rows, as_json, text)
+    say(rows, as_json, text)
 
 
 @app.command()
@@ -439,9 +417,47 @@ def generate(
     from services.generate import generate as run
 
     differing = run(check=check)
-    _say({"differing": differing}, as_json, lambda: console.print("\n".join(differing) or "Up to date.", markup=False))
+    say({"differing": differing}, as_json, lambda: console.print("\n".join(differing) or "Up to date.", markup=False))
     if check and differing:
         raise typer.Exit(1)
+
+
+# The log and the topic
+
+
+@app.command()
+def republish(service: ServiceArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """The whole log to Kafka again: after Kafka was lost. Who has an event ignores it."""
+    from shared.runtime.relay import republish as run
+
+    log = _databases(_settings(data=data)).log(_service(service).name)
+    try:
+        run(log)
+        events = log.last_position()
+    finally:
+        log.close()
+    say(
+        {"service": service, "events": events},
+        as_json,
+        lambda: console.print(f"{service}: its relay publishes {events} events again."),
+    )
+
+
+@epoch_app.command("new")
+def epoch_new(service: ServiceArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """A new epoch of a log: after its database was put back to an earlier moment."""
+    from shared.runtime.relay import new_epoch
+
+    log = _databases(_settings(data=data)).log(_service(service).name)
+    try:
+        epoch = new_epoch(log)
+    finally:
+        log.close()
+    say(
+        {"service": service, "epoch": epoch},
+        as_json,
+        lambda: console.print(f"{service}: epoch {epoch}. Start its gateways, its relay and its followers again."),
+    )
 
 
 # Parked events
@@ -460,7 +476,7 @@ def parked_list(data: DataOption = None, as_json: JsonOption = False) -> None:
             table.add_row(row["id"], row["where"], row["state"], row["type"], row["key"], row["cause"] or "")
         console.print(table if rows else "Nothing is parked.")
 
-    _say(rows, as_json, text)
+    say(rows, as_json, text)
 
 
 @parked_app.command("show")
@@ -472,8 +488,8 @@ def parked_show(
 
     row = shown(_settings(data=data).data, SERVICES, id)
     if row is None:
-        _stop("Nothing is parked under that id.", 2)
-    _say(row, as_json, lambda: console.print_json(data=row))
+        stop("Nothing is parked under that id.", 2)
+    say(row, as_json, lambda: console.print_json(data=row))
 
 
 @parked_app.command("replay")
@@ -488,6 +504,6 @@ def parked_replay(
     started = time.monotonic()
     given_back, still = replay(_settings(data=data).data, SERVICES, key)
     document = {"given_back": given_back, "still_parked": still, "seconds": time.monotonic() - started}
-    _say(document, as_json, lambda: console.print(f"{given_back} given back, {still} still parked.", markup=False))
+    say(document, as_json, lambda: console.print(f"{given_back} given back, {still} still parked.", markup=False))
     if still:
         raise typer.Exit(9)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -19,6 +21,12 @@ from typing import IO, Any, Self
 import httpx
 
 RETRIES = 5
+"""How often a request is sent, at least, before its last outcome counts."""
+PATIENCE = 15.0
+"""How long a request is repeated, seconds, where each service is a process that its supervisor starts again."""
+PAUSE = (0.05, 1.0)
+"""First and longest pause between repeats; ``Retry-After`` is honoured up to ``LONGEST``."""
+LONGEST = 5.0
 TOKENS = 6
 """How many position tokens a client sends along: the services and slots that it touched last."""
 
@@ -44,6 +52,41 @@ class Done:
     key: str
 
 
+@cache
+def routes() -> Mapping[str, str]:
+    """The service of each first segment below ``/v1``, as the services' gateways say; what an ingress needs too.
+
+    Raises ``ValueError`` where two services own one segment.
+    """
+    from services.__main__ import SERVICES
+
+    found: dict[str, str] = {}
+    for service in SERVICES:
+        paths = [route.path for route in service.gateway.commands] + [route.path for route in service.gateway.reads]
+        for path in paths:
+            if found.setdefault(segment(path), service.name) != service.name:
+                raise ValueError(f"{path}: its first segment belongs to {found[segment(path)]} already")
+    return found
+
+
+def segment(path: str) -> str:
+    """The first segment below ``/v1``: ``/v1/issues/{id}`` → ``issues``."""
+    return path.removeprefix("/v1/").partition("/")[0].partition("?")[0]
+
+
+def base_of(url: str | Mapping[str, str], path: str) -> str:
+    """Where a path is served: at the one URL, or at that of the service that owns its first segment.
+
+    Raises ``Problem`` (404) where no service does.
+    """
+    if isinstance(url, str):
+        return url
+    service = "issuer" if path.startswith("/dev/") else routes().get(segment(path), "")
+    if service not in url:
+        raise Problem(404, {"title": f"no service is known for {path}"})
+    return url[service]
+
+
 class Journal:
     """What a client was told, one JSON line a request: the audit compares it with the stores (I1)."""
 
@@ -62,15 +105,29 @@ class Journal:
         self._file.close()
 
 
-class Maru:
-    """The system at a URL, as seen by one client with its offices."""
+Noted = Callable[[str, httpx.Response | None], None]
 
-    def __init__(self, url: str, journal: Path | None = None, wait: int = 10) -> None:
+
+class Maru:
+    """The system, as seen by one client with its offices: behind one URL, or with a URL for each service."""
+
+    def __init__(
+        self, url: str | Mapping[str, str], journal: Path | None = None, wait: int = 10, patience: float | None = None
+    ) -> None:
+        """``url``: of everything, or of each service by its name and of the ``issuer``.
+
+        ``wait``: how long a request may wait for its positions at the gateway; ``patience``: how long a request is
+        repeated after a lost connection or a 503, once the system has answered at all. Seconds, both.
+        """
         self.url = url
-        self._http = httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_connections=100))
+        self._wait = wait
+        self._patience = (0.0 if isinstance(url, str) else PATIENCE) if patience is None else patience
+        self._answered = False
+        limits = httpx.Limits(max_connections=100)
+        addresses = {url} if isinstance(url, str) else set(url.values())
+        self._clients = {address: httpx.Client(base_url=address, timeout=60, limits=limits) for address in addresses}
         self._journal = None if journal is None else Journal(journal)
         self._tokens: dict[str, tuple[str, str]] = {}
-        self._wait = wait
         self.positions: OrderedDict[str, str] = OrderedDict()
         """The newest position tokens by service and slot, sent along with every request."""
 
@@ -82,7 +139,8 @@ class Maru:
 
     def close(self) -> None:
         """Close the connections and the journal."""
-        self._http.close()
+        for client in self._clients.values():
+            client.close()
         if self._journal is not None:
             self._journal.close()
 
@@ -93,7 +151,7 @@ class Maru:
     def token(self, office: str) -> tuple[str, str]:
         """Token and subject of the present holder, from the development issuer."""
         if office not in self._tokens:
-            answer = self._http.get(f"/dev/token/{office}")
+            answer = self._repeated("GET", f"/dev/token/{office}", lambda outcome, answer: None)
             if answer.status_code != 200:
                 raise Problem(answer.status_code, {"title": f"no token for {office}"})
             body = answer.json()
@@ -127,24 +185,47 @@ class Maru:
             headers["If-Match"] = f'"{version}"'
         if dry_run:
             headers["Maru-Dry-Run"] = "true"
-        for attempt in range(RETRIES):
+        answer = self._repeated(
+            method,
+            path,
+            lambda outcome, answer: self._note(office, key, path, outcome, answer),
+            json=body,
+            params=query,
+            headers=headers,
+        )
+        if not dry_run:
+            self._note(office, key, path, "accepted" if answer.status_code < 400 else "refused", answer)
+        position = answer.headers.get("maru-position")
+        if position is not None and not position.endswith(":0"):
+            self._remember(position)
+        return answer
+
+    def _repeated(self, method: str, path: str, noted: Noted, **request: Any) -> httpx.Response:
+        """The answer of the first try that was not lost nor 503, or of the last try.
+
+        ``noted`` hears of every try before it. Raises ``httpx.TransportError`` where the last try was lost.
+        """
+        client = self._clients[base_of(self.url, path)]
+        end = time.monotonic() + self._patience
+        pause = PAUSE[0]
+        tries = 0
+        while True:
+            tries += 1
             try:
-                answer = self._http.request(method, path, json=body, params=query, headers=headers)
+                answer = client.request(method, path, **request)
             except httpx.TransportError:
-                self._note(office, key, path, "unknown", None)
-                if attempt == RETRIES - 1:
+                noted("unknown", None)
+                if tries >= RETRIES and (not self._answered or time.monotonic() >= end):
                     raise
-                continue
-            if answer.status_code == 503 and attempt < RETRIES - 1:
-                self._note(office, key, path, "refused", answer)
-                continue
-            if not dry_run:
-                self._note(office, key, path, "accepted" if answer.status_code < 400 else "refused", answer)
-            position = answer.headers.get("maru-position")
-            if position is not None and not position.endswith(":0"):
-                self._remember(position)
-            return answer
-        raise AssertionError("unreachable")
+                wanted = 0.0
+            else:
+                self._answered = True
+                wanted = _retry_after(answer)
+                if answer.status_code != 503 or (tries >= RETRIES and time.monotonic() + wanted >= end):
+                    return answer
+                noted("refused", answer)
+            time.sleep(max(wanted, pause))
+            pause = min(2 * pause, PAUSE[1])
 
     def _remember(self, position: str) -> None:
         name = position.rpartition(":")[0]
@@ -161,6 +242,12 @@ class Maru:
             self._journal.note(
                 subject=subject, office=office, key=key, path=path, outcome=outcome, status=status, answer=told
             )
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    """The seconds of ``Retry-After``, at most ``LONGEST``; 0 where there are none."""
+    said = answer.headers.get("retry-after", "")
+    return min(float(said), LONGEST) if said.isdecimal() else 0.0
 
 
 class Office:

@@ -6,7 +6,9 @@ day of the act (I-9). The policy table is data (``data/policy``): office x actio
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import json
 import os
 import time
@@ -14,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import jwt
 import structlog
@@ -25,8 +28,8 @@ from shared.contracts.reference import OfficeEstablished
 from shared.decider import Refused
 from shared.runtime.declare import Resource
 from shared.runtime.directory import Directory
+from shared.runtime.keys import DiscoveredKeys, GivenKeys, Keys
 
-ALGORITHMS = ["EdDSA"]
 MAX_TOKEN = 4096
 
 logger = structlog.get_logger("maru.access")
@@ -56,6 +59,15 @@ class Issuer:
             raise ValueError(f"{path} holds no Ed25519 key")
         self._key = loaded
         self.cursor_key: str = kept["cursor"]
+        raw = loaded.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        point = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+        # RFC 7638: the hash of the key's own members, in this order, names it.
+        named = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": point}, separators=(",", ":"))
+        self.kid = base64.urlsafe_b64encode(hashlib.sha256(named.encode()).digest()).rstrip(b"=").decode()
+        self.key_set: dict[str, Any] = {
+            "keys": [{"kty": "OKP", "crv": "Ed25519", "x": point, "kid": self.kid, "alg": "EdDSA", "use": "sig"}]
+        }
+        """The public key as a JSON Web Key Set (RFC 7517, 8037)."""
 
     def token(self, subject: str) -> str:
         """A signed token for a subject."""
@@ -67,38 +79,63 @@ class Issuer:
             "iat": now,
             "exp": now + self._seconds,
         }
-        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"typ": "at+jwt"})
+        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"typ": "at+jwt", "kid": self.kid})
 
     def verifier(self) -> Verifier:
-        """What checks this issuer's tokens."""
-        public = self._key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return Verifier(public.decode(), self._issuer, self._audience)
+        """What checks this issuer's tokens, in the same process."""
+        return Verifier(GivenKeys(self.key_set), self._issuer, self._audience)
 
 
 class Verifier:
-    """Checks tokens against one key, issuer and audience; remembers the good ones until they expire."""
+    """Checks tokens against the keys of one issuer, and an audience; remembers the good ones until they expire."""
 
-    def __init__(self, key: str, issuer: str, audience: str) -> None:
-        self._key, self._issuer, self._audience = key, issuer, audience
+    def __init__(self, keys: Keys, issuer: str, audience: str) -> None:
+        self._keys, self._issuer, self._audience = keys, issuer, audience
         self._good: dict[str, tuple[str, float]] = {}
+        self._changes = keys.changes
+
+    @staticmethod
+    def discovering(issuer: str, audience: str) -> Verifier:
+        """One that finds its keys at the issuer's URL (OpenID Connect); to be closed."""
+        return Verifier(DiscoveredKeys(issuer), issuer, audience)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has keys; without them every token is answered with 503."""
+        return not isinstance(self._keys, DiscoveredKeys) or self._keys.ready
+
+    def close(self) -> None:
+        """Stop looking for keys."""
+        if isinstance(self._keys, DiscoveredKeys):
+            self._keys.close()
 
     def subject(self, authorization: str | None) -> str:
-        """The subject of an ``Authorization: Bearer`` header. Raises ``Unauthenticated``."""
+        """The subject of an ``Authorization: Bearer`` header; never waits.
+
+        Raises ``Unauthenticated``, and ``Stop`` (503) where the issuer has not given the key yet.
+        """
         if not authorization or not authorization.startswith("Bearer ") or len(authorization) > MAX_TOKEN:
             raise Unauthenticated
         token = authorization[7:]
+        if self._changes != self._keys.changes:
+            # A key that the issuer has taken back signs no more good tokens, earlier ones neither.
+            self._changes = self._keys.changes
+            self._good.clear()
         known = self._good.get(token)
         if known is not None and known[1] > time.time():
             return known[0]
         try:
-            if jwt.get_unverified_header(token).get("typ") != "at+jwt":
+            header = jwt.get_unverified_header(token)
+            kid = header.get("kid")
+            if header.get("typ") != "at+jwt" or not isinstance(kid, str | None):
+                raise Unauthenticated
+            key = self._keys.find(kid)
+            if key is None:
                 raise Unauthenticated
             claims = jwt.decode(
                 token,
-                self._key,
-                algorithms=ALGORITHMS,
+                key,
+                algorithms=[key.algorithm_name],
                 issuer=self._issuer,
                 audience=self._audience,
                 options={"require": ["exp", "iat", "sub", "iss", "aud"]},

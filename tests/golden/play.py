@@ -17,7 +17,7 @@ import pytest
 from services.client import Done, Maru, Office, Problem
 from shared.runtime.declare import Recorded
 from shared.runtime.log import decode
-from shared.runtime.system import System
+from tests.full_form import Running
 
 COUNTY = "org-gangwon-hongcheon"
 OFFICER = f"{COUNTY}.officer"
@@ -42,7 +42,7 @@ REASON = {"code": "heard", "text": "현장에서 확인하고 의견을 들었�
 class Play:
     """A running system and whoever acts in it."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: Running) -> None:
         self.system = system
         self.maru = Maru(system.url)
 
@@ -303,6 +303,14 @@ def adoption(policy: Mapping[str, Any], today: date, *cases: str, **more: Any) -
         "review_date": today.replace(year=today.year + 1).isoformat(),
         "sources": [{"kind": "issue", "ref": case_id} for case_id in cases],
     } | more
+
+
+@contextmanager
+def playing(system: Running) -> Iterator[Play]:
+    """The acts of a system's offices. At the end it is audited: whatever they did, every promise was kept."""
+    with Play(system) as acts:
+        yield acts
+        system.check()
 
 
 @contextmanager

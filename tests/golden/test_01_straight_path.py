@@ -7,6 +7,7 @@ Steps marked ○ are not built; what is counted is the walk without them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -20,7 +21,8 @@ from services.walk import Outcome, Step, Walk
 from shared.contracts.meetings import DecisionRecorded, PolicyAdopted
 from shared.contracts.routing import EscalatedToForum, EscalatedToSupportGroup
 from shared.runtime.declare import Recorded
-from tests.golden.play import BUDGET, COUNCIL, COUNTY, OFFICER, ROAD, SECRETARY, Play, refused
+from tests.full_form import Form, Seeded
+from tests.golden.play import BUDGET, COUNCIL, COUNTY, OFFICER, ROAD, SECRETARY, Play, playing, refused
 
 WATCHED = {
     "IssueRaised",
@@ -149,6 +151,13 @@ def may_read(office: Office, path: str) -> bool:
             raise
         return False
     return True
+
+
+@pytest.fixture(scope="module")
+def play(form: Form, seeded: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
+    """A system of its own, whose clock nobody else has moved."""
+    with seeded.running(form, tmp_path_factory.mktemp("straight") / "data") as system, playing(system) as acts:
+        yield acts
 
 
 @pytest.fixture(scope="module")
@@ -853,8 +862,9 @@ def test_L1_keys_versions_and_problems(walked: Walked) -> None:
         play.office("council-seoul.secretary").post(acceptance, version=2)
     secretary.post(acceptance, version=2)
     # Every command of every decider that a client gives has its route; problems are RFC 9457 documents.
-    document = httpx.get(f"{play.system.url}/openapi.json").raise_for_status().json()
-    posts = {path: item["post"] for path, item in document["paths"].items() if "post" in item}
+    documents = [httpx.get(f"{url}/openapi.json").raise_for_status().json() for url in play.system.gateways]
+    paths = {path: item for document in documents for path, item in document["paths"].items()}
+    posts = {path: item["post"] for path, item in paths.items() if "post" in item}
     assert len(posts) == sum(len(hosted.service.gateway.commands) for hosted in play.system.hosted)
     for operation in posts.values():
         headers = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "header"}
@@ -866,7 +876,7 @@ def test_L1_keys_versions_and_problems(walked: Walked) -> None:
     "L6", part="no domain metrics yet: age by tier, breaches, share of overrides, time of a rebuild"
 )
 def test_L6_metrics_are_exposed(walked: Walked) -> None:
-    text = httpx.get(f"{walked.play.system.url}/metrics").raise_for_status().text
+    text = walked.play.system.metrics()
     for name in (
         'maru_events_appended_total{service="routing",type="EscalatedToForum"}',
         "maru_commands_total{",
@@ -885,8 +895,8 @@ def test_events_of_the_case_can_be_followed(walked: Walked) -> None:
     wanted = walked.stream("Case")
     types: list[str] = []
     ids: list[str] = []
-    url = f"{walked.play.system.url}/v1/cases/{walked.case_id}/events"
-    with httpx.stream("GET", url, headers=headers, timeout=10) as answer:
+    path = f"/v1/cases/{walked.case_id}/events"
+    with walked.play.system.client() as http, http.stream("GET", path, headers=headers) as answer:
         for line in answer.iter_lines():
             if line.startswith("event: "):
                 types.append(line.removeprefix("event: "))

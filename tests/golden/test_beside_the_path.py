@@ -5,21 +5,16 @@ rule refused, and every code, outcome and act that is not built.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
+import uuid
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from services.__main__ import SERVICES
 from services.client import Problem
 from shared.contracts.codes import DecisionCode
 from shared.contracts.routing import CaseOpened, CaseRouted, CaseUnrouted, DeadlineChanged, MoveRefused
-from shared.runtime import settings
 from shared.runtime.settings import ROOT
-from shared.runtime.system import opened
 from tests.golden.play import (
     BUDGET,
     COUNCIL,
@@ -148,8 +143,14 @@ def test_T_5_a_refusal_with_its_reason_reaches_the_raiser(play: Play) -> None:
 
 
 @pytest.fixture(scope="module")
-def gaps(play: Play) -> Play:
-    """A system whose rules know nothing for two tags."""
+def earlier(play: Play) -> str:
+    """A case that began before the rules were changed."""
+    return play.raise_issue(tags=["road", UNPLACED])
+
+
+@pytest.fixture(scope="module")
+def gaps(play: Play, earlier: str) -> Play:
+    """A system whose rules know nothing for two tags, from today on."""
     publish_gaps(play)
     return play
 
@@ -234,17 +235,14 @@ def test_T_8_after_acceptance_too(gaps: Play, body: str, stage: str) -> None:
 
 
 @pytest.mark.capability("B6")
-def test_B6_a_case_keeps_the_version_that_it_began_under(without_scheduler: Play) -> None:
-    play = without_scheduler
-    old = play.raise_issue(tags=["road", UNPLACED])
-    publish_gaps(play)
-    new = play.raise_issue(tags=["road", UNPLACED])
-    for case_id in (old, new):
-        play.accept(case_id)
-    traces = {case_id: play.events(case_id, "routing")[-1].envelope.rule_trace for case_id in (old, new)}
-    assert {case_id: trace and trace.version for case_id, trace in traces.items()} == {old: 1, new: 2}
-    assert play.stage(old) == ("R2", COUNCIL)
-    assert play.stage(new) == ("R0", "triage-desk")
+def test_B6_a_case_keeps_the_version_that_it_began_under(gaps: Play, earlier: str) -> None:
+    later = gaps.raise_issue(tags=["road", UNPLACED])
+    for case_id in (earlier, later):
+        gaps.accept(case_id)
+    traces = {case_id: gaps.events(case_id, "routing")[-1].envelope.rule_trace for case_id in (earlier, later)}
+    assert {case_id: trace and trace.version for case_id, trace in traces.items()} == {earlier: 1, later: 2}
+    assert gaps.stage(earlier) == ("R2", COUNCIL)
+    assert gaps.stage(later) == ("R0", "triage-desk")
 
 
 def test_T_8_a_region_without_a_council(play: Play) -> None:
@@ -340,56 +338,6 @@ def test_T_12a_T_12b_the_clock_reminds_then_puts_silence_on_record_once(play: Pl
     reviewed = next(event for event in play.events(case_id, "issues") if event.type == "IssueReviewed")
     given = {ref.department: ref.opinion for ref in reviewed.data.opinions}  # type: ignore[attr-defined]
     assert given == {ROAD: "support", BUDGET: "not_given"}, "I-5: the silence is seen by the next body"
-
-
-@pytest.fixture
-def without_scheduler(seeded_folder: Path, tmp_path: Path) -> Iterator[Play]:
-    """A system whose due rows nobody fires: what the secretary does himself."""
-    folder = tmp_path / "data"
-    shutil.copytree(seeded_folder, folder)
-    with opened(SERVICES, settings.load(data=folder, port=0)) as system:
-        for loop in system.service("issues").loops:
-            if loop.name.endswith("-due"):
-                loop.end()
-                loop.join()
-        system.serve()
-        with Play(system) as acts:
-            yield acts
-
-
-def test_T_12a_T_12b_by_the_secretary(without_scheduler: Play) -> None:
-    play = without_scheduler
-    case_id, due = silent(play)
-    path, secretary = play.review_path(case_id), play.office(SECRETARY)
-
-    def do(what: str, department: str = BUDGET) -> None:
-        secretary.post(f"{path}/consultations/{department}/{what}", version=secretary.version(path))
-        play.settle()
-
-    for what, rule in (("reminders", "T-12a"), ("not-given", "T-12b")):
-        with refused(rule, 409):
-            do(what)
-    play.go_to(due)
-    with refused("T-12a"):
-        do("reminders")
-    play.go_to(due + timedelta(days=1))
-    with refused("T-12b"):
-        do("not-given")
-    with refused("T-12a"):
-        do("reminders", ROAD)
-    do("reminders")
-    do("reminders")
-    (row,) = play.work(case_id, department=BUDGET)
-    play.go_to(date.fromisoformat(row["due"]))
-    with refused("T-12b"):
-        do("not-given")
-    play.go_to(play.today() + timedelta(days=1))
-    do("not-given")
-    types = play.types(case_id, "issues")
-    assert (types.count("DepartmentReminded"), types.count("OpinionNotGiven")) == (1, 1)
-    assert play.events(case_id, "issues")[-1].envelope.actor.office == SECRETARY
-    play.conclude(case_id, "supportable")
-    assert play.stage(case_id) == ("R7", ROAD)
 
 
 # Rule (b), and edges
@@ -692,7 +640,50 @@ def test_T_38a_a_case_under_a_policy_ends_with_the_policy(play: Play) -> None:
         play.office(SECRETARY).post(f"{policy_path}/completion", version=play.office(SECRETARY).version(policy_path))
 
 
-# Offices change hands; regions merge. These move the clock furthest, so they come last.
+# The secretary instead of the clock; offices change hands; regions merge. These move the clock furthest, so they come
+# last, and nobody fires what was due meanwhile.
+
+
+@pytest.fixture(scope="module")
+def without_scheduler(play: Play) -> Play:
+    """From now on nobody fires the due rows: what the secretary does himself."""
+    play.system.stop_due("issues")
+    return play
+
+
+def test_T_12a_T_12b_by_the_secretary(without_scheduler: Play) -> None:
+    play = without_scheduler
+    case_id, due = silent(play)
+    path, secretary = play.review_path(case_id), play.office(SECRETARY)
+
+    def do(what: str, department: str = BUDGET) -> None:
+        secretary.post(f"{path}/consultations/{department}/{what}", version=secretary.version(path))
+        play.settle()
+
+    for what, rule in (("reminders", "T-12a"), ("not-given", "T-12b")):
+        with refused(rule, 409):
+            do(what)
+    play.go_to(due)
+    with refused("T-12a"):
+        do("reminders")
+    play.go_to(due + timedelta(days=1))
+    with refused("T-12b"):
+        do("not-given")
+    with refused("T-12a"):
+        do("reminders", ROAD)
+    do("reminders")
+    do("reminders")
+    (row,) = play.work(case_id, department=BUDGET)
+    play.go_to(date.fromisoformat(row["due"]))
+    with refused("T-12b"):
+        do("not-given")
+    play.go_to(play.today() + timedelta(days=1))
+    do("not-given")
+    types = play.types(case_id, "issues")
+    assert (types.count("DepartmentReminded"), types.count("OpinionNotGiven")) == (1, 1)
+    assert play.events(case_id, "issues")[-1].envelope.actor.office == SECRETARY
+    play.conclude(case_id, "supportable")
+    assert play.stage(case_id) == ("R7", ROAD)
 
 
 @pytest.mark.capability("C5", part="no acting chair by written delegation")
@@ -705,10 +696,14 @@ def test_I_9_a_former_holder_acts_no_more(without_scheduler: Play) -> None:
     assert (former, present) == ("u-0011", "u-0012")
     path = f"/v1/issues/{case_id}"
     version = play.office(office).version(path)
-    play.maru._tokens[office] = (before, former)
-    with refused("I-9", 403):
-        play.office(office).post(f"{path}/acceptance", version=version)
-    play.maru.forget_tokens()
+    # Named or, as the only one that he held, meant.
+    for named in ({"Maru-Office": office}, {}):
+        headers = {"Authorization": f"Bearer {before}", "Idempotency-Key": uuid.uuid4().hex, "If-Match": f'"{version}"'}
+        with play.system.client() as http:
+            answer = http.post(f"{path}/acceptance", json={}, headers=headers | named)
+        assert (answer.status_code, answer.json()["rule"]) == (403, "I-9")
+        assert "today" in answer.json()["en"]
+        assert answer.json()["ko"]
     play.accept(case_id)
     accepted = next(event for event in play.events(case_id, "issues") if event.type == "IssueAccepted")
     assert (accepted.envelope.actor.user, accepted.envelope.actor.office) == ("u-0012", office)

@@ -16,13 +16,11 @@ from typing import Any
 
 import pytest
 
-from services.__main__ import SERVICES
 from services.start import prepare_folder
 from shared.contracts.routing import CaseMoved, CaseRouted, EscalatedToForum
-from shared.runtime import settings
 from shared.runtime.settings import ROOT
-from shared.runtime.system import opened
-from tests.golden.play import BUDGET, OFFICER, ROAD, Play, adoption
+from tests.full_form import Form, run
+from tests.golden.play import BUDGET, OFFICER, ROAD, Play, adoption, playing
 
 BOARD = "coordination-board"
 FROM = "2023-05-01"
@@ -134,13 +132,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def play(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
+def play(form: Form, reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     """A system that was seeded from that copy."""
-    folder = tmp_path_factory.mktemp("tier") / "data"
-    with opened(SERVICES, settings.load(data=folder, reference=reference, port=0)) as system:
-        prepare_folder(system)
-        system.serve()
-        with Play(system) as acts:
+    with run(form, tmp_path_factory.mktemp("tier") / "data", reference) as system:
+        prepare_folder(system.system)
+        with playing(system) as acts:
             yield acts
 
 

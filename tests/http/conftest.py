@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from services.__main__ import SERVICES
-from services.audit import audit
 from services.client import Maru
 from services.walk import Outcome, Walk
-from shared.runtime import settings
-from shared.runtime.system import System, opened
+from tests.full_form import Form, Running, Seeded
 
 
 @dataclass(frozen=True)
 class World:
     """A running system that has seen one walk, with what a path may name, and a plain HTTP client."""
 
-    system: System
+    system: Running
     maru: Maru
     http: httpx.Client
     walk: Outcome
@@ -46,30 +41,29 @@ class World:
         return {hosted.name: tuple(hosted.log.query(counted)) for hosted in self.system.hosted}
 
 
-@pytest.fixture(scope="session")
-def world(seeded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("http") / "data"
-    shutil.copytree(seeded_folder, folder)
-    with opened(SERVICES, settings.load(data=folder, port=0)) as system:
-        url = system.serve()
-        with Maru(url) as maru, httpx.Client(base_url=url, timeout=10) as http:
-            walk = Walk(maru, dated=False).run()
-            notice = maru.office("org-gangwon-hongcheon.officer").get("/v1/notices")["items"][0]["id"]
-            ids = {
-                "case_id": walk.case_id,
-                "round": "1",
-                "department": "dept-road",
-                "meeting_id": walk.meetings["council-gangwon"],
-                "item": "1",
-                "policy_id": walk.policy_id,
-                "task": "t1",
-                "notice_id": notice,
-                "kind": "issue",
-                "id": walk.case_id,
-                "year": "2023",
-            }
-            assert system.idle()
-            yield World(system, maru, http, walk, ids)
-            assert system.idle()
-            found = audit(folder, None, url)
-            assert found.outcome == "clean", found.sentence()
+@pytest.fixture(scope="package")
+def world(form: Form, seeded: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One system for all modules; audited when they are done."""
+    with (
+        seeded.running(form, tmp_path_factory.mktemp("http") / "data") as system,
+        Maru(system.url) as maru,
+        system.client() as http,
+    ):
+        walk = Walk(maru, dated=False).run()
+        notice = maru.office("org-gangwon-hongcheon.officer").get("/v1/notices")["items"][0]["id"]
+        ids = {
+            "case_id": walk.case_id,
+            "round": "1",
+            "department": "dept-road",
+            "meeting_id": walk.meetings["council-gangwon"],
+            "item": "1",
+            "policy_id": walk.policy_id,
+            "task": "t1",
+            "notice_id": notice,
+            "kind": "issue",
+            "id": walk.case_id,
+            "year": "2023",
+        }
+        assert system.idle()
+        yield World(system, maru, http, walk, ids)
+        system.check()

@@ -284,13 +284,13 @@ def test_a_day_that_is_none(world: World) -> None:
 
 
 def _forged(world: World) -> dict[str, str]:
-    kept = json.loads((world.system.folder / "issuer.json").read_text())
+    """Tokens with one fault each, made from a good one and signed with the issuer's own key where that is not it."""
+    kept = json.loads((world.system.databases.folder / "issuer.json").read_text())
     key = serialization.load_pem_private_key(kept["key"].encode(), password=None)
     assert isinstance(key, Ed25519PrivateKey)
     public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     now = int(time.time())
-    claims: dict[str, Any] = {"iss": "https://issuer.maru.example", "aud": "maru", "sub": "u-0011", "iat": now}
-    claims["exp"] = now + 3600
+    claims: dict[str, Any] = jwt.decode(world.maru.token(OFFICE)[0], options={"verify_signature": False})
     typed = {"typ": "at+jwt"}
 
     def signed(changed: Mapping[str, Any], without: Sequence[str] = (), **head: Any) -> str:
@@ -298,6 +298,8 @@ def _forged(world: World) -> dict[str, str]:
         return jwt.encode(made, key, algorithm="EdDSA", headers={**typed, **head})
 
     good = signed({})
+    headers = {"Authorization": f"Bearer {good}", "Maru-Office": OFFICE}
+    assert world.http.get("/v1/issues", headers=headers).status_code == 200
     start, _, signature = good.rpartition(".")
     flipped = ("B" if signature[0] != "B" else "C") + signature[1:]
     return {

@@ -33,8 +33,7 @@ def listening(world: World, case_id: str, office: str, last: str | None = None) 
     headers = {**world.headers(office), "Accept": "text/event-stream"}
     if last is not None:
         headers["Last-Event-ID"] = last
-    url = f"{world.system.url}/v1/cases/{case_id}/events"
-    with httpx.Client(timeout=10) as http, http.stream("GET", url, headers=headers) as answer:
+    with world.system.client() as http, http.stream("GET", f"/v1/cases/{case_id}/events", headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield _events(answer)
