@@ -468,7 +468,7 @@ def parked_list(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Every event that waits for somebody to mend its cause."""
     from shared.runtime.parked import listed
 
-    rows = listed(_settings(data=data).data, SERVICES)
+    rows = listed(_databases(_settings(data=data)), SERVICES)
 
     def text() -> None:
         table = Table("id", "where", "state", "type", "key", "cause")
@@ -486,7 +486,7 @@ def parked_show(
     """One parked event, whole."""
     from shared.runtime.parked import shown
 
-    row = shown(_settings(data=data).data, SERVICES, id)
+    row = shown(_databases(_settings(data=data)), SERVICES, id)
     if row is None:
         stop("Nothing is parked under that id.", 2)
     say(row, as_json, lambda: console.print_json(data=row))
@@ -502,7 +502,7 @@ def parked_replay(
     from shared.runtime.parked import replay
 
     started = time.monotonic()
-    given_back, still = replay(_settings(data=data).data, SERVICES, key)
+    given_back, still = replay(_databases(_settings(data=data)), SERVICES, key)
     document = {"given_back": given_back, "still_parked": still, "seconds": time.monotonic() - started}
     say(document, as_json, lambda: console.print(f"{given_back} given back, {still} still parked.", markup=False))
     if still:

@@ -194,8 +194,18 @@ class Maru:
             headers=headers,
         )
         if not dry_run:
-            self._note(office, key, path, "accepted" if answer.status_code < 400 else "refused", answer)
+            self._note(office, key, path, _outcome(answer), answer)
         position = answer.headers.get("maru-position")
+        if key is None and self._journal is not None:
+            self._journal.note(
+                method=method,
+                office=office,
+                path=path,
+                status=answer.status_code,
+                sent=headers.get("Maru-Position", ""),
+                position=position,
+                etag=answer.headers.get("etag"),
+            )
         if position is not None and not position.endswith(":0"):
             self._remember(position)
         return answer
@@ -223,7 +233,7 @@ class Maru:
                 wanted = _retry_after(answer)
                 if answer.status_code != 503 or (tries >= RETRIES and time.monotonic() + wanted >= end):
                     return answer
-                noted("refused", answer)
+                noted("unknown", answer)
             time.sleep(max(wanted, pause))
             pause = min(2 * pause, PAUSE[1])
 
@@ -242,6 +252,11 @@ class Maru:
             self._journal.note(
                 subject=subject, office=office, key=key, path=path, outcome=outcome, status=status, answer=told
             )
+
+
+def _outcome(answer: httpx.Response) -> str:
+    """What the journal says of a command: after a 5xx nobody knows whether it was stored."""
+    return "accepted" if answer.status_code < 400 else "refused" if answer.status_code < 500 else "unknown"
 
 
 def _retry_after(answer: httpx.Response) -> float:

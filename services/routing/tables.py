@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import cel
+if TYPE_CHECKING:
+    import cel
 
 from services.routing.case import ARRIVALS
 from shared.contracts.reference import DecisionRow, DecisionTable, RuleSetPublished
@@ -68,6 +70,9 @@ class TableFault(Refused):
 
 @lru_cache(maxsize=1024)
 def _program(expression: str) -> cel.Program:
+    # The package brings a terminal program along, which most processes need as little as the tables themselves.
+    import cel
+
     return cel.compile(expression)
 
 

@@ -7,15 +7,14 @@ issuer that is absent, at the start or later, is waited for; meanwhile what cann
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.requests import Request
@@ -31,12 +30,13 @@ from shared.runtime.directory import Directory, DirectoryCache
 from shared.runtime.hosted import Hosted
 from shared.runtime.http import Gateways
 from shared.runtime.kafka_carrier import KafkaCarrier
+from shared.runtime.keys import check_issuer
 from shared.runtime.leases import Leases
 from shared.runtime.log import OtherVersion, Unavailable
 from shared.runtime.problems import unavailable
 from shared.runtime.relay import Relay
 from shared.runtime.settings import BadSetting, Settings
-from shared.runtime.system import gauges, heartbeats, silent_loops
+from shared.runtime.system import HEARTBEAT, gauges, heartbeats, silent_loops
 from shared.runtime.views import STORE_DOWN, RebuildRunning
 from shared.runtime.web import HttpServer
 
@@ -118,7 +118,7 @@ class Process:
 
 def serve(service: Service, settings: Settings) -> int:
     """The gateway of one service. Gives the exit code."""
-    _check_issuer(settings)
+    check_issuer(settings.issuer, settings.development)
     process = Process("gateway", service.name, settings)
     secret = settings.cursor_key
     cursors = Cursors(os.urandom(32).hex() if secret is None else secret.get_secret_value())
@@ -215,7 +215,10 @@ def relay(service: Service, settings: Settings) -> int:
 
         unlisten = log.database.listen(wake)
         thread.start()
-        process.door.app = probes(lambda: _problem(publishing.problem), metrics.Probe(lambda: ()))
+        beat = {"loop": f"{service.name}-relay"}
+        process.door.app = probes(
+            lambda: _problem(publishing.problem), metrics.Probe(lambda: [(*HEARTBEAT, beat, publishing.turned_at)])
+        )
 
         def close() -> None:
             unlisten()
@@ -237,9 +240,12 @@ def issuer(settings: Settings) -> int:
         raise BadSetting("development (MARU_DEVELOPMENT): the development issuer starts only where this is true")
     store = Databases.of(settings).views("routing")
     cache = DirectoryCache(store)
+    looked = [float("-inf")]
 
     def directory() -> Directory:
-        cache.moved()
+        if time.monotonic() - looked[0] > 0.5:
+            looked[0] = time.monotonic()
+            cache.moved()
         return cache.get()
 
     try:
@@ -252,19 +258,6 @@ def _kafka(settings: Settings) -> str:
     if settings.kafka is None:
         raise BadSetting("kafka (MARU_KAFKA): a relay or a follower needs Kafka's bootstrap servers, as host:port")
     return settings.kafka
-
-
-def _check_issuer(settings: Settings) -> None:
-    """An issuer on this machine is the development issuer: nobody but the one who starts it should trust it."""
-    host = urlsplit(settings.issuer).hostname or ""
-    local = host == "localhost"
-    with suppress(ValueError):
-        local = local or ipaddress.ip_address(host).is_loopback
-    if local and not settings.development:
-        raise BadSetting(
-            f"issuer (MARU_ISSUER): {settings.issuer} is on this machine, the development issuer's place; "
-            "set MARU_DEVELOPMENT=true where that is meant, or name the ministry's issuer"
-        )
 
 
 def _no_answer(hosted: Hosted) -> list[str]:

@@ -98,6 +98,8 @@ class Relay:
         """Set (in the relay's event loop) by whoever knows of something to publish."""
         self.problem: str | None = "not started"
         """Why nothing is published just now, ``None`` where all is well (waiting for the lease is well)."""
+        self.turned_at = time.time()
+        """When it last looked at the log, Unix time."""
         self._log = log
         self._leases = leases
         self._bootstrap = bootstrap
@@ -134,6 +136,7 @@ class Relay:
         failures = 0
         while not self._ending:
             self.wake.clear()
+            self.turned_at = time.time()
             try:
                 pause = 0.0 if await self.turn() else self._poll
                 self.problem, failures = None, 0

@@ -182,10 +182,13 @@ def silent_loops(hosted: Sequence[Hosted]) -> list[str]:
     ]
 
 
+HEARTBEAT = ("maru_loop_heartbeat_seconds", "When a loop last turned (Unix time)")
+
+
 def heartbeats(hosted: Hosted) -> Iterator[metrics.Reading]:
     """When each loop of this process last turned."""
     for loop in hosted.loops:
-        yield "maru_loop_heartbeat_seconds", "When a loop last turned (Unix time)", {"loop": loop.name}, loop.turned_at
+        yield *HEARTBEAT, {"loop": loop.name}, loop.turned_at
 
 
 def gauges(hosted: Hosted) -> Iterator[metrics.Reading]:

@@ -11,23 +11,30 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
 
 _TRACEPARENT = re.compile(r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
-_propagator = TraceContextTextMapPropagator()
+_propagator: Any = None
 _provider: TracerProvider | None = None
 
 
 def configure(endpoint: str | None, process: str) -> None:
     """Send spans to an OTLP/HTTP endpoint (``http://host:4318``) under a process's name; ``None`` turns traces off."""
-    global _provider  # noqa: PLW0603 - one provider a process
+    global _provider, _propagator  # noqa: PLW0603 - one provider a process
     stop()
     if endpoint is not None:
+        # A quarter of a second of imports, that only who traces pays.
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        _propagator = TraceContextTextMapPropagator()
         _provider = TracerProvider(resource=Resource.create({"service.name": process}))
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
         _provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))

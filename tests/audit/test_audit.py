@@ -25,13 +25,12 @@ from services.__main__ import SERVICES
 from services.audit import Check, Findings, NoData, audit, compared
 from services.audit_book import Book, Files, read_logs
 from services.audit_folds import SHOWN, Event, Shown
-from services.client import Problem
+from services.client import Maru, Problem
 from services.walk import Walk
 from shared.runtime import settings
 from shared.runtime.system import opened
 from shared.runtime.verify import verify
 from tests.audit.planting import Folder
-from tests.faults.loads import JournalledReads
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def walked(seeded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Wal
     shutil.copytree(seeded_folder, folder)
     with opened(SERVICES, settings.load(data=folder, port=0)) as system:
         url = system.serve()
-        with JournalledReads(url, journal) as maru:
+        with Maru(url, journal) as maru:
             walk = Walk(maru, dated=False)
             walk.run()
             county = maru.office("org-gangwon-wonju.officer")

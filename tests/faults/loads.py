@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from services.__main__ import SERVICES
 from services.audit import audit
@@ -25,25 +22,6 @@ WAIT = 3
 """How long anybody waits for what a fault may have stopped, seconds."""
 
 
-class JournalledReads(Maru):
-    """A client that also writes down its reads: with which tokens, and as of when they were answered (I11)."""
-
-    def send(self, office: str, method: str, path: str, **request: Any) -> httpx.Response:
-        """One request, as any client sends it."""
-        answer = super().send(office, method, path, **request)
-        if method == "GET" and self._journal is not None:
-            self._journal.note(
-                method=method,
-                office=office,
-                path=path,
-                status=answer.status_code,
-                sent=answer.request.headers.get("maru-position", ""),
-                position=answer.headers.get("maru-position"),
-                etag=answer.headers.get("etag"),
-            )
-        return answer
-
-
 @dataclass
 class Life:
     """A data folder with the journal of its clients; ``running`` starts the system on it."""
@@ -56,11 +34,11 @@ class Life:
         return self.folder.with_name("journal.jsonl")
 
     @contextmanager
-    def running(self) -> Iterator[tuple[System, JournalledReads]]:
+    def running(self) -> Iterator[tuple[System, Maru]]:
         """The system on this folder, and a client of it. Stops as it is: a fault may keep it from being idle."""
         with opened(SERVICES, settings.load(data=self.folder, port=0)) as system:
             try:
-                with JournalledReads(system.serve(), self.journal, wait=WAIT) as maru:
+                with Maru(system.serve(), self.journal, wait=WAIT) as maru:
                     yield system, maru
             finally:
                 system.idle(WAIT)

@@ -12,7 +12,7 @@ from shared.runtime.kafka import Outgoing
 from shared.runtime.log import Unread
 from shared.runtime.records import to_record
 from tests.faults.load import SUGGESTION, Tally, suggest
-from tests.faults.system import Disturbed, until
+from tests.faults.system import BOUND, Disturbed, until
 from tests.kafka.driving import saved, send
 
 
@@ -143,6 +143,6 @@ def deliver_badly(system: Disturbed, records: int, suggestions: int = 60) -> Del
     send(system.full.kafka.bootstrap, badly(rows, records, counts, random.Random(9)))
     assert system.opened.idle(), "what was delivered badly is not heard"
     relay.bring_up()
-    system.full.wait_ready(["issues-relay"])
+    system.full.wait_ready(["issues-relay"], seconds=BOUND)
     until(lambda: saved(log) == log.last_position(), "the relay does not publish")
     return counts

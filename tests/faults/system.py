@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,11 +25,13 @@ from services.full import FullSystem
 from services.start import Opened
 from services.supervisor import Program
 from shared.runtime.hosted import Hosted
+from shared.runtime.settings import ROOT
 from tests.faults.load import Client, Load, Tally, Work, walk
 from tests.full_form import Seeded, copy_owned
 from tests.proxy import Proxy
 
 NAMES = [service.name for service in SERVICES]
+LAUNCH = "tests.faults.launch"
 BOUND = 300.0
 """No wait of these tests is longer, seconds."""
 READY, LAG = 5.0, 15.0
@@ -49,6 +55,40 @@ def until(what: Callable[[], bool], why: str, seconds: float = BOUND) -> float:
         assert time.monotonic() < started + seconds, f"{why}: not within {seconds:.0f} s"
         time.sleep(0.02)
     return time.monotonic() - started
+
+
+@dataclass(frozen=True)
+class Fuses:
+    """Orders to processes that run under ``launch``: die at a point."""
+
+    folder: Path
+
+    def settings(self, name: str) -> dict[str, str]:
+        """The environment of a process under that name."""
+        return {"FAULTS_FOLDER": str(self.folder), "FAULTS_NAME": name}
+
+    def arm(self, name: str, point: str, passings: int) -> None:
+        """From now on the given passing of the point is the last of this process."""
+        (self.folder / f"{name}.burnt").unlink(missing_ok=True)
+        new = self.folder / f"{name}.new"
+        new.write_text(json.dumps([point, passings]))
+        new.replace(self.folder / f"{name}.armed")
+
+    def burnt(self, name: str) -> bool:
+        """Whether it has died there."""
+        return (self.folder / f"{name}.burnt").exists()
+
+    def command(self, name: str, point: str, passings: int, *arguments: str, env: Mapping[str, str]) -> bool:
+        """Run a command of ``maru`` that is to die at a point; says whether it did. Fails where it failed otherwise."""
+        self.arm(name, point, passings)
+        argv = [sys.executable, "-m", LAUNCH, *arguments]
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("MARU_")}
+        ran = subprocess.run(
+            argv, cwd=ROOT, env={**inherited, **self.settings(name), **env}, capture_output=True, timeout=BOUND
+        )
+        (self.folder / f"{name}.armed").unlink(missing_ok=True)
+        assert ran.returncode in (0, -signal.SIGKILL), ran.stderr.decode()
+        return ran.returncode != 0
 
 
 @dataclass
@@ -125,7 +165,7 @@ class Disturbed:
             process.thaw()
             if not process.wanted:
                 process.bring_up()
-        self.full.wait_ready()
+        self.full.wait_ready(seconds=BOUND)
 
     def assert_clean(self, *, topics: bool = True) -> Findings:
         """Every promise holds, over databases, topics and all journals. ``topics=False`` leaves out I3 alone."""
@@ -151,6 +191,17 @@ class Disturbed:
         supervised.bring_up()
         until(lambda: self.ready(name), f"{name} is not ready with other settings")
         return time.monotonic() - started
+
+    def on_fuses(self, *names: str, settings: Mapping[str, str] | None = None) -> Fuses:
+        """Start these processes again so that they can be made to die at a named point (``launch``)."""
+        fuses = Fuses(self.folder / "fuses")
+        fuses.folder.mkdir(exist_ok=True)
+        for name in names:
+            program = self.full.process(name).process
+            assert isinstance(program, Program)
+            program._argv = [sys.executable, "-m", LAUNCH, *program._argv[3:]]
+            self.reroute(name, {**fuses.settings(name), **(settings or {})})
+        return fuses
 
     @contextmanager
     def postgres_proxy(self) -> Iterator[Proxy]:
@@ -199,7 +250,7 @@ def disturbed(seeded: Seeded, folder: Path, *, env: Mapping[str, str] | None = N
     """A full system on a copy of the seeded folder, its processes ready, its databases open."""
     copy_owned(seeded.full, folder / "data")
     with FullSystem(folder / "data", env=env or {}) as full:
-        full.wait_ready()
+        full.wait_ready(seconds=BOUND)
         with full.opened() as opened:
             yield Disturbed(full, folder, opened)
 

@@ -87,11 +87,12 @@ def test_R7_kafka_wiped_and_published_again(thin: Disturbed, tell: Tell) -> None
 
 
 def test_R9_repeats_swaps_and_replays_change_no_effect(thin: Disturbed, tell: Tell) -> None:
-    counts = shim.deliver_badly(thin, records=3_000)
-
-    found = thin.assert_clean(topics=False)
-    # What the topic holds now is our own doing, its order above all: it is thrown away.
-    thin.wipe_and_republish()
+    try:
+        counts = shim.deliver_badly(thin, records=3_000)
+        found = thin.assert_clean(topics=False)
+    finally:
+        # What the topic holds now is our own doing, its order above all: it is thrown away.
+        thin.wipe_and_republish()
     thin.assert_clean()
     tell(f"R9: {counts.text()}; {found.events} events")
     assert min(counts.repeats, counts.swaps, counts.replayed, counts.foreign) > 0

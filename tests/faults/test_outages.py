@@ -1,0 +1,285 @@
+"""PostgreSQL or Kafka frozen, cut off, locked, full: what is answered meanwhile, and that it ends by itself."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services.full import FullSystem
+from services.walk import RAISER
+from tests.faults.links import Link, kafka_links
+from tests.faults.load import SUGGESTION, suggest
+from tests.faults.probe import Probing
+from tests.faults.system import BOUND, READY, Disturbed, bound, until
+from tests.full_form import Seeded, copy_owned
+from tests.kafka.driving import saved
+
+pytestmark = pytest.mark.faults
+Tell = Callable[[str], None]
+ANSWER = 5.0
+"""Within so many seconds every request is answered, 503 where it cannot be done."""
+HANG = 10.0
+
+
+def _resumed(system: Disturbed) -> float:
+    """Seconds until a command to each of two services is accepted again."""
+    started = time.monotonic()
+    with system.client("resumed") as client:
+        client.office(f"{RAISER}.officer").post("/v1/issues", SUGGESTION)
+    return time.monotonic() - started
+
+
+def _pause(seconds: float) -> None:
+    """Let a fault last."""
+    time.sleep(seconds)
+
+
+# R5
+
+
+def test_R5_postgresql_frozen_for_30_s(own: Disturbed, tell: Tell) -> None:
+    server = own.full.process("postgres")
+    with own.load("R5", 2) as load:
+        until(lambda: load.tally.acknowledged >= 10, "no load")
+        with Probing(own) as during:
+            server.freeze()
+            try:
+                _pause(30)
+            finally:
+                server.thaw()
+        resumed = _resumed(own)
+        lag = own.lag()
+        tally = load.stop()
+
+    found = own.assert_clean()
+    tell(
+        f"R5 frozen: 30 s, {during.seen.text()}; writes resumed {resumed:.1f} s and lag gone {lag:.1f} s after; "
+        f"{tally.text()}; {found.events} events"
+    )
+    assert during.seen.no_retry_after == 0
+    assert during.seen.total(500, 502, 504) == 0
+    assert during.seen.total(503) > 0
+    assert during.seen.dead == 0
+    assert during.seen.slowest <= max(HANG, bound(ANSWER))
+    assert resumed <= bound(READY)
+
+
+@pytest.mark.parametrize("how", ["refused", "silent", "one way"])
+def test_R5_the_gateway_is_cut_off_from_postgresql(own: Disturbed, tell: Tell, how: str) -> None:
+    with Link(("127.0.0.1", own.full.postgres.port)) as link, own.load("R5", 2) as load:
+        own.reroute("issues-gateway", own.through("issues", link))
+        until(lambda: load.tally.acknowledged >= 10, "no load")
+        with Probing(own, "issues") as during:
+            if how == "refused":
+                link.down()
+            elif how == "silent":
+                link.swallow(True)
+            else:
+                link.deaf = True
+            _pause(20)
+            link.up()
+        resumed = _resumed(own)
+        tally = load.stop()
+        own.reroute("issues-gateway", None)
+
+    found = own.assert_clean()
+    tell(
+        f"R5 cut off ({how}): 20 s, {during.seen.text()}; writes resumed {resumed:.1f} s after; {tally.text()}; "
+        f"{found.events} events"
+    )
+    assert during.seen.no_retry_after == 0
+    assert during.seen.total(500, 502, 504) == 0
+    assert during.seen.total(503) > 0
+    assert during.seen.dead == 0
+    assert during.seen.slowest <= max(HANG, bound(ANSWER))
+    assert resumed <= bound(READY)
+
+
+def test_R5_a_black_hole_for_LISTEN_costs_at_most_2_s(own: Disturbed, tell: Tell) -> None:
+    longest = {}
+    with Link(("127.0.0.1", own.full.postgres.port)) as link:
+        for name in ("issues-relay", "routing-follower"):
+            own.reroute(name, own.through(name.partition("-")[0], link))
+        for holed in (False, True):
+            link.swallow_listen = holed
+            link.cut()
+            own.full.wait_ready(seconds=BOUND)
+            with own.client("R5") as client:
+                took = []
+                for _ in range(20):
+                    started = time.monotonic()
+                    raised = client.office(f"{RAISER}.officer").post("/v1/issues", SUGGESTION)
+                    client.office("planning-group.secretary").get(f"/v1/cases/{raised.id}")
+                    took.append(time.monotonic() - started)
+                longest[holed] = max(took[1:])
+        for name in ("issues-relay", "routing-follower"):
+            own.reroute(name, None)
+
+    found = own.assert_clean()
+    tell(
+        f"R5 LISTEN black-holed: raised and shown elsewhere in {longest[True]:.2f} s at most, "
+        f"{longest[False]:.2f} s with it; {found.events} events"
+    )
+    assert longest[True] - longest[False] <= bound(2)
+
+
+# R8
+
+
+@pytest.mark.parametrize("pair", ["relay-kafka", "follower-kafka", "relay-postgres", "follower-postgres"])
+def test_R8_partitions(own: Disturbed, tell: Tell, pair: str) -> None:
+    chance, lags = random.Random(pair), []
+    names = {"relay": "issues-relay", "follower": "routing-follower"}
+    who, _, what = pair.partition("-")
+    with own.load("R8", 2, suggest) as load:
+        for link, ends in _links(own, names, who, what):
+            for round in range(5):
+                way = ("down", "silent", "deaf", "mute", "flapping")[round]
+                _cut(link, way)
+                _pause(chance.uniform(2, 12))
+                link.up()
+                lags.append(own.lag())
+            ends()
+        tally = load.stop()
+
+    found = own.assert_clean()
+    tell(
+        f"R8 {pair}: {len(lags)} partitions, lag gone in {max(lags):.1f} s at most; {tally.text()}; "
+        f"{found.events} events"
+    )
+    assert tally.unknown + tally.unavailable == 0, "the gateways were never cut off"
+    assert max(lags) <= bound(30)
+
+
+def _links(system: Disturbed, names: dict[str, str], who: str, what: str) -> Iterator[tuple[Link, Callable[[], None]]]:
+    if what == "kafka":
+        with kafka_links(system, names["relay"], names["follower"]) as links:
+            yield (links.relay if who == "relay" else links.follower), lambda: None
+    else:
+        name = names[who]
+        with Link(("127.0.0.1", system.full.postgres.port)) as link:
+            system.reroute(name, system.through(name.partition("-")[0], link))
+            yield link, lambda: None
+            system.reroute(name, None)
+
+
+def _cut(link: Link, way: str) -> None:
+    match way:
+        case "down":
+            link.down()
+        case "silent":
+            link.swallow(True)
+        case "deaf":
+            link.deaf = True
+        case "mute":
+            link.mute = True
+        case _:
+            for _ in range(10):
+                link.cut()
+                _pause(0.2)
+
+
+# R13
+
+
+@pytest.fixture
+def small(seeded: Seeded, tmp_path: Path) -> Iterator[tuple[Disturbed, Path]]:
+    """A full system whose PostgreSQL lies on a file system of its own of 320 MB; and that file system."""
+    data = tmp_path / "data"
+    copy_owned(seeded.full, data)
+    disk = data / "postgres"
+    kept = tmp_path / "kept"
+    disk.rename(kept)
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=320m,mode=755", "tmpfs", str(disk)], check=False)
+    assert mounted.returncode == 0, "this test needs the right to mount a tmpfs (root)"
+    try:
+        for path in kept.iterdir():
+            if path.is_dir():
+                copy_owned(path, disk / path.name)
+            else:
+                (disk / path.name).write_bytes(path.read_bytes())
+                (disk / path.name).chmod(path.stat().st_mode)
+        with FullSystem(data) as full:
+            full.wait_ready(seconds=BOUND)
+            with full.opened() as opened:
+                yield Disturbed(full, tmp_path, opened), disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_R13_the_disk_of_postgresql_is_full(small: tuple[Disturbed, Path], tell: Tell) -> None:
+    system, disk = small
+    with system.load("R13", 2, suggest) as load:
+        until(lambda: load.tally.acknowledged >= 20, "no load")
+        before = load.tally.acknowledged
+        free = os.statvfs(disk)
+        with (disk / "ballast").open("wb") as ballast:
+            ballast.write(b"\0" * (free.f_bavail * free.f_frsize))
+        until(lambda: load.tally.unavailable > 3, "writes are not refused")
+        with Probing(system) as during:
+            _pause(15)
+        acknowledged = load.tally.acknowledged - before
+        (disk / "ballast").unlink()
+        resumed = _resumed(system)
+        lag = system.lag()
+        tally = load.stop()
+
+    found = system.assert_clean()
+    tell(
+        f"R13: full for 15 s, {acknowledged} commands acknowledged between, {during.seen.text()}; writes resumed "
+        f"{resumed:.1f} s, lag gone {lag:.1f} s after; {tally.text()}; {found.events} events"
+    )
+    reads = during.seen.total(200, method="GET")
+    assert reads > 0
+    assert during.seen.total(0, 500, 502, 503, 504, method="GET") == 0, "reads keep 200"
+    assert during.seen.total(500, 502, 504) == 0
+    assert during.seen.dead == 0
+    assert resumed <= bound(READY)
+
+
+# R17
+
+
+def test_R17_another_session_holds_the_append_lock(own: Disturbed, tell: Tell) -> None:
+    with closing(psycopg.connect(own.full.postgres.url("maru_issues"))) as holder:
+        holder.execute("LOCK TABLE log.append_lock IN EXCLUSIVE MODE")
+        with Probing(own, "issues") as during:
+            _pause(15)
+        started = own.kill("issues-gateway")
+        holder.rollback()
+    resumed = _resumed(own)
+
+    found = own.assert_clean()
+    tell(
+        f"R17: 15 s held, {during.seen.text()}; a gateway started meanwhile in {started:.1f} s; writes resumed "
+        f"{resumed:.1f} s after; {found.events} events"
+    )
+    assert during.seen.total(503, method="POST") > 0
+    assert during.seen.total(200, 201, method="POST") == 0
+    assert during.seen.total(0, 500, 502, 503, 504, method="GET") == 0
+    assert during.seen.no_retry_after == 0
+    assert during.seen.slowest <= bound(ANSWER)
+    assert started <= bound(READY)
+
+
+def test_R8_the_relay_publishes_from_where_it_stood(own: Disturbed) -> None:
+    """After a partition nothing waits for a person: the saved position reaches the end of the log."""
+    log = own.service("issues").log
+    with Link(("127.0.0.1", own.full.postgres.port)) as link:
+        own.reroute("issues-relay", own.through("issues", link))
+        link.down()
+        with own.client("R8") as client:
+            client.office(f"{RAISER}.officer").post("/v1/issues", SUGGESTION)
+        link.up()
+        until(lambda: saved(log) == log.last_position(), "the relay does not go on")
+        own.reroute("issues-relay", None)
+    own.assert_clean()
