@@ -13,7 +13,7 @@ help:
 	@echo "make run       set up, start the whole system, walk a case before your eyes  (args=--once: end after the walk)"
 	@echo "make full      the same with PostgreSQL, Kafka and a process for each part   (args=--once: end after the audit)"
 	@echo "make test      the whole test suite                                          (args='-k name': some of it)"
-	@echo "make faults    the long lane of fault tests, with its counts                      (args='-k R5': one of them)"
+	@echo "make faults    the long lane of fault tests, with its counts                 (args='-k R5': one of them)"
 	@echo "make check     style, types, import contracts, committed files equal generated ones"
 	@echo "make bench     the figures, each beside its limit"
 	@echo "make generate  write contracts/, docs/events.md and docs/capabilities.md anew"
@@ -25,8 +25,9 @@ run: $(VENV)/.run
 full: $(VENV)/.full
 	@$(BIN)/maru up --full $(args)
 
+# Two workers: much of the suite waits for processes, brokers and databases to do something.
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(args)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(args)
 
 faults: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m faults -s $(args)

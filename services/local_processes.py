@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 STOP_SECONDS = 4.0
 """How long a process may take to stop when asked; then it is killed."""
@@ -41,6 +42,15 @@ os.execv(sys.argv[5], sys.argv[5:])
 _forks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forks")
 
 
+class Started(Protocol):
+    """A process that was started: what of ``subprocess.Popen`` is needed of it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 class ServerFailed(Exception):
     """A process ended, or did not answer in time; says the end of its log."""
 
@@ -52,10 +62,12 @@ def spawn(
     env: Mapping[str, str],
     death: signal.Signals = signal.SIGKILL,
     user: pwd.struct_passwd | None = None,
+    fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, its output appended to ``log``.
 
-    It is sent ``death`` when this process ends. ``argv[0]`` is a path; ``user`` is whom root makes it run as.
+    It is sent ``death`` when this process ends. ``argv[0]`` is a path; ``user`` is whom root makes it run as; ``fds``
+    are descriptors that it keeps.
     """
     uid, gid = (-1, -1) if user is None else (user.pw_uid, user.pw_gid)
     launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, *map(str, (os.getpid(), int(death), uid, gid)), *argv]
@@ -69,6 +81,7 @@ def spawn(
             cwd=cwd,
             env=dict(env),
             start_new_session=True,
+            pass_fds=tuple(fds),
         ).result()
 
 
@@ -111,6 +124,24 @@ def lives(pid: int) -> bool:
         return False
 
 
+def listens(pids: Sequence[int], port: int) -> bool:
+    """Whether one of these processes, and nobody else, holds the listening socket of a TCP port."""
+    listening = {
+        fields[9]
+        for table in ("/proc/net/tcp", "/proc/net/tcp6")
+        for fields in map(str.split, Path(table).read_text().splitlines()[1:])
+        if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port
+    }
+    sockets = {f"socket:[{inode}]" for inode in listening}
+    for pid in pids:
+        try:
+            if any(os.readlink(entry) in sockets for entry in Path(f"/proc/{pid}/fd").iterdir()):
+                return True
+        except OSError:
+            continue
+    return False
+
+
 def send(pids: Sequence[int], number: signal.Signals) -> None:
     """A signal to those of the processes that are still there."""
     for pid in pids:
@@ -128,7 +159,7 @@ class LocalProcess(ABC):
     """Where its output goes."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Started | None = None
         self._lock = threading.RLock()
         self._ending = 0
 

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from services.local_processes import LocalProcess, ServerFailed, free_port, spawn
+from services.local_processes import LocalProcess, ServerFailed, free_port, listens, spawn
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.3.1+org.slf4j:slf4j-simple:1.7.36"
 """The broker, and what prints its log: without the latter it says nothing, not even why it ends."""
@@ -240,8 +240,9 @@ class Kafka(Server):
                 answer = asking.recv(64)
         except OSError:
             return False
-        # Size, correlation id, throttle time, then how many brokers follow.
-        return len(answer) >= 16 and struct.unpack(">iiii", answer[:16])[3] == 1
+        # Size, correlation id, throttle time, then how many brokers follow. And it must be ours who answers: another
+        # broker may have taken the port before ours could.
+        return len(answer) >= 16 and struct.unpack(">iiii", answer[:16])[3] == 1 and listens(self.pids(), self.port)
 
 
 # PostgreSQL

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,8 @@ from typing import IO, Any
 
 import httpx
 
-from services.local_processes import LocalProcess, ServerFailed, spawn
-from shared.runtime.settings import ROOT
+from services.local_processes import LocalProcess, ServerFailed
+from services.nursery import NURSERY
 
 LOOK_SECONDS = 0.05
 """How often the processes are looked at."""
@@ -34,7 +33,7 @@ ROTATE_BYTES = 50_000_000
 
 
 class Program(LocalProcess):
-    """One of ``maru``'s own processes, ``python -m services …``, with a port for its probes."""
+    """One of ``maru``'s own processes, ``maru serve issues`` and the like, with a port for its probes."""
 
     def __init__(self, name: str, arguments: Sequence[str], env: Mapping[str, str], port: int, logs: Path) -> None:
         """``env``: its ``MARU_…`` settings; those around us are not handed on. ``logs``: the folder of its log."""
@@ -43,7 +42,7 @@ class Program(LocalProcess):
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = logs / f"{name}.jsonl"
-        self._argv = [sys.executable, "-m", "services", *arguments]
+        self._arguments = list(arguments)
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MARU_")}
         self._env = inherited | {"MARU_PORT": str(port), "MARU_HOST": "127.0.0.1", "MARU_INSTANCE": name} | dict(env)
 
@@ -51,7 +50,7 @@ class Program(LocalProcess):
         """Start it; whether it is ready, ``ready`` tells."""
         with self._lock:
             if not self.running:
-                self.process = spawn(self._argv, self.log, ROOT, self._env)
+                self.process = NURSERY.fork(self.name, self._arguments, self._env, self.log)
 
     def ready(self) -> bool:
         """Whether its ``/readyz`` says so now."""

@@ -13,6 +13,16 @@ from shared.runtime.databases import Databases
 from tests.full_form import FORMS, Form, Seeded
 from tests.places import on_postgresql
 
+TOGETHER = frozenset({"golden", "http", "faults", "kafka", "observer", "full", "email", "cli", "kill"})
+"""Folders whose files share a system or a broker: one worker runs all of each, one after the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what stays together when two workers share the suite."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else str(item.path)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_logs() -> None:

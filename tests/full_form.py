@@ -21,7 +21,7 @@ import httpx
 from services.__main__ import SERVICES
 from services.audit import audit
 from services.client import base_of, routes, segment
-from services.full import FullSystem
+from services.full import FullSystem, State
 from services.start import Opened, Seedable, prepare_folder
 from shared.runtime import settings
 from shared.runtime.databases import Databases
@@ -192,6 +192,11 @@ class Seeded:
     def running(self, form: Form, folder: Path) -> Iterator[Running]:
         """A system that nobody has spoken to, on a new folder, which is removed where all went well."""
         copy_owned(self.full if form == "full" else self.embedded, folder)
+        if form == "full":
+            # Another copy may be running on the ports of last time.
+            state = State(folder)
+            state.ports.clear()
+            state.save()
         with run(form, folder) as running:
             yield running
         shutil.rmtree(folder)

@@ -13,8 +13,9 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -132,6 +133,11 @@ class Write:
     def durable(self) -> bool:
         return bool(self.commands)
 
+    @property
+    def answered(self) -> tuple[Mark, ...]:
+        """The mark, if any."""
+        return () if self.mark is None else (self.mark,)
+
     def apply(self, batch: Batch) -> tuple[Answer, ...]:
         stored = [batch.stored_answer(command) for command in self.commands]
         for command, answer in zip(self.commands, stored, strict=True):
@@ -149,12 +155,14 @@ class Write:
 class Settle:
     """Inbox rows that need no command."""
 
-    marks: tuple[Mark, ...]
+    answered: tuple[Mark, ...]
     durable: bool = False
 
     def apply(self, batch: Batch) -> None:
-        for mark in self.marks:
-            batch.settle(mark)
+        # Whole or not at all, as a write: what the first ones have changed in the batch is put back.
+        with batch.undone():
+            for mark in self.answered:
+                batch.settle(mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +253,13 @@ class Batch:
         self._commands: list[tuple[Any, ...]] = []
         self._inbox: list[tuple[Any, ...]] = []
         self.inbox_rows = 0
+        self._rows: dict[tuple[str, int, int], tuple[str, str, int]] = {}
+        self._marks: dict[tuple[str, int, int], int] = {}
+        self._moved: dict[tuple[str, int, int], int] = {}
+        self._parked: dict[str, int] = {}
+        self._settled: dict[tuple[str, int, int], tuple[Any, ...]] = {}
         self._look_up([command for job in jobs if isinstance(job, Write) for command in job.commands])
+        self._look_up_marks([mark for job in jobs if isinstance(job, Write | Settle) for mark in job.answered])
 
     def _look_up(self, commands: Sequence[Prepared]) -> None:
         """Read at once what the batch's commands are compared with."""
@@ -260,6 +274,18 @@ class Batch:
         self._answers = dict.fromkeys(ids)
         for row in self._database.answers(self.cursor, sorted(ids)):
             self._answers[row[0]] = (row[1], Answer(row[2], bytes(row[3]), row[4], row[5]))
+
+    def _look_up_marks(self, marks: Sequence[Mark]) -> None:
+        """The same for inbox rows: nobody else changes them while the lock is held."""
+        if not marks:
+            return
+        places = sorted({(mark.source, mark.epoch, mark.position) for mark in marks})
+        for source, epoch, position, state, key, seq in self._database.inbox_states(self.cursor, places):
+            self._rows[source, epoch, position] = (state, key, seq)
+        rows = self.cursor.execute("SELECT source, epoch, slot, position FROM mark").fetchall()
+        self._marks = {(row[0], row[1], row[2]): row[3] for row in rows}
+        parked = f"SELECT key, MIN(seq) FROM inbox WHERE {PARKED_ROWS} GROUP BY key"  # noqa: S608
+        self._parked = dict(self.cursor.execute(parked).fetchall())
 
     def compare(self, command: Prepared) -> None:
         """Raise ``Lost`` where the command's stream, or one that it only read, is no longer at the version read."""
@@ -278,28 +304,32 @@ class Batch:
 
     def settle(self, mark: Mark) -> None:
         """Compare and set an inbox row and its slot's mark. Raises ``Lost`` when either has moved."""
-        moved = self.cursor.execute(
-            "UPDATE inbox SET state = ?, error = ? WHERE source = ? AND epoch = ? AND position = ? "  # noqa: S608
-            # Another process may have parked an earlier row of this key that we have never seen.
-            f"AND state = 'waiting' AND (? = 'parked' OR NOT EXISTS (SELECT 1 FROM inbox AS held WHERE {PARKED_ROWS} "
-            "AND held.key = inbox.key AND held.seq < inbox.seq))",
-            (mark.state, mark.error, mark.source, mark.epoch, mark.position, mark.state),
-        ).rowcount
-        if moved != 1:
+        place = (mark.source, mark.epoch, mark.position)
+        state, key, seq = self._rows.get(place, ("missing", "", 0))
+        # Another process may have parked an earlier row of this key that the follower has never seen.
+        if state != "waiting" or (mark.state != "parked" and self._parked.get(key, seq) < seq):
             raise Lost("inbox")
         if mark.advance:
-            moved = self.cursor.execute(
-                "INSERT INTO mark (source, epoch, slot, position) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (source, epoch, slot) DO UPDATE SET position = excluded.position WHERE mark.position = ?",
-                (mark.source, mark.epoch, mark.slot, mark.position, mark.prev),
-            ).rowcount
-            if moved != 1:
-                # The row above is ours alone to change in this transaction, so it can be put back.
-                self.cursor.execute(
-                    "UPDATE inbox SET state = 'waiting' WHERE source = ? AND epoch = ? AND position = ?",
-                    (mark.source, mark.epoch, mark.position),
-                )
+            slot = (mark.source, mark.epoch, mark.slot)
+            if self._marks.get(slot, mark.prev) != mark.prev:
                 raise Lost("mark")
+            self._marks[slot] = self._moved[slot] = mark.position
+        if mark.state == "parked":
+            self._parked[key] = min(seq, self._parked.get(key, seq))
+        self._rows[place] = (mark.state, key, seq)
+        self._settled[place] = (*place, mark.state, mark.error)
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Put back what was settled within, where it ends in ``Lost``."""
+        rows, marks, moved = dict(self._rows), dict(self._marks), dict(self._moved)
+        parked, settled = dict(self._parked), dict(self._settled)
+        try:
+            yield
+        except Lost:
+            self._rows, self._marks, self._moved = rows, marks, moved
+            self._parked, self._settled = parked, settled
+            raise
 
     def take(self, command: Prepared) -> Answer:
         """Give a winner its positions and compose its answer."""
@@ -408,6 +438,15 @@ class Batch:
         if self._inbox:
             insert(self.cursor, "inbox", self._inbox)
             self.inbox_rows += len(self._inbox)
+        if self._settled:
+            self._database.settle(self.cursor, list(self._settled.values()))
+        if self._moved:
+            insert(
+                self.cursor,
+                "mark",
+                [(*slot, position) for slot, position in self._moved.items()],
+                "ON CONFLICT (source, epoch, slot) DO UPDATE SET position = excluded.position",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,7 +530,7 @@ class EventLog:
             first = self._jobs.get()
             if first is None:
                 break
-            jobs = [first]
+            jobs: list[tuple[Job, Future[Any]]] = [first]
             while len(jobs) < BATCH:
                 try:
                     more = self._jobs.get_nowait()
@@ -500,6 +539,10 @@ class EventLog:
                 if more is None:
                     last = True
                     break
+                if isinstance(more[0], Run) != isinstance(jobs[-1][0], Run):
+                    # What a batch has looked up would not know of other changes made within it.
+                    self._write(writer, jobs)
+                    jobs = []
                 jobs.append(more)
             self._write(writer, jobs)
         writer.close()

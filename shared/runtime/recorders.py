@@ -82,6 +82,8 @@ class LogDatabase(Protocol):
     def insert(self, cursor: Cursor, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> int: ...
     def heads(self, cursor: Cursor, streams: Sequence[str]) -> dict[str, int]: ...
     def answers(self, cursor: Cursor, ids: Sequence[str]) -> list[Any]: ...
+    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> list[Any]: ...
+    def settle(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None: ...
     def notify(self) -> None: ...
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]: ...
     def close(self) -> None: ...
@@ -300,6 +302,20 @@ class SqliteDatabase:
         marks = ",".join("?" for _ in ids)
         return cursor.execute(f"{_ANSWERS} IN ({marks})", ids).fetchall()
 
+    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> list[Any]:
+        """Source, epoch, position, state, key and number of these inbox rows."""
+        found = []
+        for place in places:
+            found += cursor.execute(f"{_STATES} WHERE source = ? AND epoch = ? AND position = ?", place).fetchall()
+        return found
+
+    def settle(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None:
+        """Set state and error of inbox rows: (source, epoch, position, state, error)."""
+        cursor.executemany(
+            "UPDATE inbox SET state = ?, error = ? WHERE source = ? AND epoch = ? AND position = ?",
+            [(state, error, *place) for *place, state, error in rows],
+        )
+
     def notify(self) -> None:
         """Nobody listens: followers are in this process."""
 
@@ -316,6 +332,7 @@ class SqliteDatabase:
             self._datastore.close()
 
 
+_STATES = "SELECT source, epoch, position, state, key, seq FROM inbox"
 _ANSWERS = "SELECT command_id, content_hash, status, body, etag, position FROM command WHERE command_id"
 
 
@@ -545,6 +562,24 @@ class PostgresDatabase:
     def answers(self, cursor: Cursor, ids: Sequence[str]) -> list[Any]:
         """Stored answers of these command ids."""
         return cursor.execute(f"{_ANSWERS} = ANY (?::text[])", (list(ids),)).fetchall()
+
+    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> list[Any]:
+        """Source, epoch, position, state, key and number of these inbox rows."""
+        arrays = list(map(list, zip(*places, strict=True)))
+        return cursor.execute(
+            f"{_STATES} JOIN unnest(?::text[], ?::bigint[], ?::bigint[]) AS u(source, epoch, position) "
+            "USING (source, epoch, position)",
+            arrays,
+        ).fetchall()
+
+    def settle(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None:
+        """Set state and error of inbox rows: (source, epoch, position, state, error)."""
+        cursor.execute(
+            "UPDATE inbox SET state = u.state, error = u.error FROM unnest(?::text[], ?::bigint[], ?::bigint[], "
+            "?::text[], ?::text[]) AS u(source, epoch, position, state, error) WHERE inbox.source = u.source "
+            "AND inbox.epoch = u.epoch AND inbox.position = u.position",
+            list(map(list, zip(*rows, strict=True))),
+        )
 
     def notify(self) -> None:
         """Tell other processes that something was stored beside the log: a hint, that may be lost."""

@@ -15,7 +15,7 @@ _TOLD = pytest.StashKey[list[str]]()
 
 @pytest.fixture(scope="package")
 def shared_system(seeded: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disturbed]:
-    """One full system for the thin tests, which disturb it one after the other and leave it whole."""
+    """One full system for the tests that disturb it one after the other and leave it whole."""
     with disturbed(seeded, tmp_path_factory.mktemp("faults")) as system:
         yield system
 

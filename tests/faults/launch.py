@@ -37,6 +37,8 @@ RELAY = (
     "relay: published, before the position",
     "relay: position saved",
 )
+AT_START = RELAY[:1]
+"""Points that a process passes only when it starts, or when another had its work."""
 FOLLOWER = (
     "carrier: taken, before the inbox",
     "carrier: inside the inbox transaction",

@@ -21,7 +21,7 @@ from services.__main__ import SERVICES
 from services.audit import audit
 from services.audit_findings import Findings
 from services.cli import app
-from services.full import FullSystem
+from services.full import FullSystem, State
 from services.start import Opened
 from services.supervisor import Program
 from shared.runtime.hosted import Hosted
@@ -118,6 +118,15 @@ class Disturbed:
     def service(self, name: str) -> Hosted:
         """A service's databases, open in this process."""
         return self.opened.service(name)
+
+    def close(self) -> None:
+        """Close the databases that are open here."""
+        self.opened.__exit__(None, None, None)
+
+    def reopen(self) -> None:
+        """Open the databases again, as every process must where one was put back: what is in memory is of the past."""
+        self.close()
+        self.opened = self.full.opened()
 
     # Recovery
 
@@ -245,14 +254,26 @@ class Disturbed:
         return False
 
 
+def copied(seeded: Seeded, folder: Path) -> Path:
+    """A copy of the seeded folder, with ports of its own: another copy may run at the same time."""
+    data = folder / "data"
+    copy_owned(seeded.full, data)
+    state = State(data)
+    state.ports.clear()
+    state.save()
+    return data
+
+
 @contextmanager
 def disturbed(seeded: Seeded, folder: Path, *, env: Mapping[str, str] | None = None) -> Iterator[Disturbed]:
     """A full system on a copy of the seeded folder, its processes ready, its databases open."""
-    copy_owned(seeded.full, folder / "data")
-    with FullSystem(folder / "data", env=env or {}) as full:
+    with FullSystem(copied(seeded, folder), env=env or {}) as full:
         full.wait_ready(seconds=BOUND)
-        with full.opened() as opened:
-            yield Disturbed(full, folder, opened)
+        system = Disturbed(full, folder, full.opened())
+        try:
+            yield system
+        finally:
+            system.close()
 
 
 def livez(url: str) -> int:

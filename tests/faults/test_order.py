@@ -22,24 +22,24 @@ Tell = Callable[[str], None]
 # R10
 
 
-def test_R10_a_zombie_relay_beside_its_successor(own: Disturbed, tell: Tell) -> None:
-    log, rounds, publications = own.service("issues").log, 50, 0
-    names = ["issues-relay", own.full.add("issues", "relay").name]
-    own.full.wait_ready(names, seconds=BOUND)
-    with own.load("R10", 2, suggest) as load:
+def test_R10_a_zombie_relay_beside_its_successor(thin: Disturbed, tell: Tell) -> None:
+    log, rounds, publications = thin.service("issues").log, 50, 0
+    names = ["issues-relay", thin.full.add("issues", "relay").name]
+    thin.full.wait_ready(names, seconds=BOUND)
+    with thin.load("R10", 2, suggest) as load:
         for _ in range(rounds):
-            holder = _holder(own)
+            holder = _holder(thin)
             other = next(name for name in names if name != holder)
-            own.full.process(holder).freeze()
+            thin.full.process(holder).freeze()
             # Whatever it has under way is published when it wakes: by then another has gone on.
             before = saved(log)
-            until(lambda other=other: _holder(own) == other, f"{other} does not take over")  # type: ignore[misc]
+            until(lambda other=other: _holder(thin) == other, f"{other} does not take over")  # type: ignore[misc]
             until(lambda before=before: saved(log) > before, "the successor publishes nothing")  # type: ignore[misc]
-            own.full.process(holder).thaw()
+            thin.full.process(holder).thaw()
             publications += 1
         tally = load.stop()
 
-    found = own.assert_clean()
+    found = thin.assert_clean()
     tell(f"R10: {publications} relays frozen, succeeded and woken; {tally.text()}; {found.events} events")
 
 
@@ -51,18 +51,18 @@ def _holder(system: Disturbed) -> str:
 # R19
 
 
-def test_R19_views_rebuilt_under_traffic_and_killed_twice(own: Disturbed, tell: Tell) -> None:
+def test_R19_views_rebuilt_under_traffic_and_killed_twice(thin: Disturbed, tell: Tell) -> None:
     failed, reads, killed, rebuilt = [0], [0], 0, []
-    with own.load("R19", 3) as load, own.load("R19", 1, _reading(reads, failed)) as reading:
+    with thin.load("R19", 3) as load, thin.load("R19", 1, _reading(reads, failed)) as reading:
         until(lambda: len(load.tally.walks) >= 3, "no walks")
         for view in ("issues/register", "routing/itinerary", "meetings/waiting_list"):
             for _ in range(2):
-                killed += _killed_rebuild(own, view)
-            rebuilt += json.loads(own.maru("rebuild", view))
+                killed += _killed_rebuild(thin, view)
+            rebuilt += json.loads(thin.maru("rebuild", view))
         load.stop()
         reading.stop()
 
-    found = own.assert_clean()
+    found = thin.assert_clean()
     same = sum(row["checksum"] == row["old_checksum"] for row in rebuilt)
     tell(
         f"R19: {killed} rebuilds killed, {len(rebuilt)} done, {same} with the old content; {reads[0]} reads meanwhile, "
@@ -125,8 +125,10 @@ def test_R21_one_services_database_put_back_to_the_past(own: Disturbed, tell: Te
     until(lambda: "TopicAhead" in _readiness(own), "the relay does not refuse")
     alarm = time.monotonic() - started
     metrics = httpx.get(f"{own.full.processes['issues-relay']}/metrics", timeout=10).text
+    own.reopen()
     position = saved(own.service("issues").log)
     epoch = json.loads(own.maru("epoch", "new", "issues"))["epoch"]
+    own.reopen()
     for name in parts[:1] + parts[2:]:
         own.full.process(name).bring_up()
     own.full.process("issues-relay").kill()

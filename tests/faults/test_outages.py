@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
@@ -18,7 +17,7 @@ from services.walk import RAISER
 from tests.faults.links import Link, kafka_links
 from tests.faults.load import SUGGESTION, suggest
 from tests.faults.probe import Probing
-from tests.faults.system import BOUND, READY, Disturbed, bound, until
+from tests.faults.system import BOUND, READY, Disturbed, bound, copied, until
 from tests.full_form import Seeded, copy_owned
 from tests.kafka.driving import saved
 
@@ -45,21 +44,21 @@ def _pause(seconds: float) -> None:
 # R5
 
 
-def test_R5_postgresql_frozen_for_30_s(own: Disturbed, tell: Tell) -> None:
-    server = own.full.process("postgres")
-    with own.load("R5", 2) as load:
+def test_R5_postgresql_frozen_for_30_s(thin: Disturbed, tell: Tell) -> None:
+    server = thin.full.process("postgres")
+    with thin.load("R5", 2) as load:
         until(lambda: load.tally.acknowledged >= 10, "no load")
-        with Probing(own) as during:
+        with Probing(thin) as during:
             server.freeze()
             try:
                 _pause(30)
             finally:
                 server.thaw()
-        resumed = _resumed(own)
-        lag = own.lag()
+        resumed = _resumed(thin)
+        lag = thin.lag()
         tally = load.stop()
 
-    found = own.assert_clean()
+    found = thin.assert_clean()
     tell(
         f"R5 frozen: 30 s, {during.seen.text()}; writes resumed {resumed:.1f} s and lag gone {lag:.1f} s after; "
         f"{tally.text()}; {found.events} events"
@@ -73,11 +72,11 @@ def test_R5_postgresql_frozen_for_30_s(own: Disturbed, tell: Tell) -> None:
 
 
 @pytest.mark.parametrize("how", ["refused", "silent", "one way"])
-def test_R5_the_gateway_is_cut_off_from_postgresql(own: Disturbed, tell: Tell, how: str) -> None:
-    with Link(("127.0.0.1", own.full.postgres.port)) as link, own.load("R5", 2) as load:
-        own.reroute("issues-gateway", own.through("issues", link))
+def test_R5_the_gateway_is_cut_off_from_postgresql(thin: Disturbed, tell: Tell, how: str) -> None:
+    with Link(("127.0.0.1", thin.full.postgres.port)) as link, thin.load("R5", 2) as load:
+        thin.reroute("issues-gateway", thin.through("issues", link))
         until(lambda: load.tally.acknowledged >= 10, "no load")
-        with Probing(own, "issues") as during:
+        with Probing(thin, "issues") as during:
             if how == "refused":
                 link.down()
             elif how == "silent":
@@ -86,11 +85,11 @@ def test_R5_the_gateway_is_cut_off_from_postgresql(own: Disturbed, tell: Tell, h
                 link.deaf = True
             _pause(20)
             link.up()
-        resumed = _resumed(own)
+        resumed = _resumed(thin)
         tally = load.stop()
-        own.reroute("issues-gateway", None)
+        thin.reroute("issues-gateway", None)
 
-    found = own.assert_clean()
+    found = thin.assert_clean()
     tell(
         f"R5 cut off ({how}): 20 s, {during.seen.text()}; writes resumed {resumed:.1f} s after; {tally.text()}; "
         f"{found.events} events"
@@ -103,16 +102,16 @@ def test_R5_the_gateway_is_cut_off_from_postgresql(own: Disturbed, tell: Tell, h
     assert resumed <= bound(READY)
 
 
-def test_R5_a_black_hole_for_LISTEN_costs_at_most_2_s(own: Disturbed, tell: Tell) -> None:
+def test_R5_a_black_hole_for_LISTEN_costs_at_most_2_s(thin: Disturbed, tell: Tell) -> None:
     longest = {}
-    with Link(("127.0.0.1", own.full.postgres.port)) as link:
+    with Link(("127.0.0.1", thin.full.postgres.port)) as link:
         for name in ("issues-relay", "routing-follower"):
-            own.reroute(name, own.through(name.partition("-")[0], link))
+            thin.reroute(name, thin.through(name.partition("-")[0], link))
         for holed in (False, True):
             link.swallow_listen = holed
             link.cut()
-            own.full.wait_ready(seconds=BOUND)
-            with own.client("R5") as client:
+            thin.full.wait_ready(seconds=BOUND)
+            with thin.client("R5") as client:
                 took = []
                 for _ in range(20):
                     started = time.monotonic()
@@ -121,9 +120,9 @@ def test_R5_a_black_hole_for_LISTEN_costs_at_most_2_s(own: Disturbed, tell: Tell
                     took.append(time.monotonic() - started)
                 longest[holed] = max(took[1:])
         for name in ("issues-relay", "routing-follower"):
-            own.reroute(name, None)
+            thin.reroute(name, None)
 
-    found = own.assert_clean()
+    found = thin.assert_clean()
     tell(
         f"R5 LISTEN black-holed: raised and shown elsewhere in {longest[True]:.2f} s at most, "
         f"{longest[False]:.2f} s with it; {found.events} events"
@@ -135,22 +134,22 @@ def test_R5_a_black_hole_for_LISTEN_costs_at_most_2_s(own: Disturbed, tell: Tell
 
 
 @pytest.mark.parametrize("pair", ["relay-kafka", "follower-kafka", "relay-postgres", "follower-postgres"])
-def test_R8_partitions(own: Disturbed, tell: Tell, pair: str) -> None:
+def test_R8_partitions(thin: Disturbed, tell: Tell, pair: str) -> None:
     chance, lags = random.Random(pair), []
     names = {"relay": "issues-relay", "follower": "routing-follower"}
     who, _, what = pair.partition("-")
-    with own.load("R8", 2, suggest) as load:
-        for link, ends in _links(own, names, who, what):
+    with thin.load("R8", 2, suggest) as load:
+        for link, ends in _links(thin, names, who, what):
             for round in range(5):
                 way = ("down", "silent", "deaf", "mute", "flapping")[round]
                 _cut(link, way)
                 _pause(chance.uniform(2, 12))
                 link.up()
-                lags.append(own.lag())
+                lags.append(thin.lag())
             ends()
         tally = load.stop()
 
-    found = own.assert_clean()
+    found = thin.assert_clean()
     tell(
         f"R8 {pair}: {len(lags)} partitions, lag gone in {max(lags):.1f} s at most; {tally.text()}; "
         f"{found.events} events"
@@ -193,8 +192,7 @@ def _cut(link: Link, way: str) -> None:
 @pytest.fixture
 def small(seeded: Seeded, tmp_path: Path) -> Iterator[tuple[Disturbed, Path]]:
     """A full system whose PostgreSQL lies on a file system of its own of 320 MB; and that file system."""
-    data = tmp_path / "data"
-    copy_owned(seeded.full, data)
+    data = copied(seeded, tmp_path)
     disk = data / "postgres"
     kept = tmp_path / "kept"
     disk.rename(kept)
@@ -210,10 +208,20 @@ def small(seeded: Seeded, tmp_path: Path) -> Iterator[tuple[Disturbed, Path]]:
                 (disk / path.name).chmod(path.stat().st_mode)
         with FullSystem(data) as full:
             full.wait_ready(seconds=BOUND)
-            with full.opened() as opened:
-                yield Disturbed(full, tmp_path, opened), disk
+            system = Disturbed(full, tmp_path, full.opened())
+            try:
+                yield system, disk
+            finally:
+                system.close()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def _fill(ballast: Path) -> None:
+    """Take what is left of a file system that others write to as well."""
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(64 * 1024)):
+            pass
 
 
 def test_R13_the_disk_of_postgresql_is_full(small: tuple[Disturbed, Path], tell: Tell) -> None:
@@ -221,9 +229,7 @@ def test_R13_the_disk_of_postgresql_is_full(small: tuple[Disturbed, Path], tell:
     with system.load("R13", 2, suggest) as load:
         until(lambda: load.tally.acknowledged >= 20, "no load")
         before = load.tally.acknowledged
-        free = os.statvfs(disk)
-        with (disk / "ballast").open("wb") as ballast:
-            ballast.write(b"\0" * (free.f_bavail * free.f_frsize))
+        _fill(disk / "ballast")
         until(lambda: load.tally.unavailable > 3, "writes are not refused")
         with Probing(system) as during:
             _pause(15)
@@ -249,16 +255,16 @@ def test_R13_the_disk_of_postgresql_is_full(small: tuple[Disturbed, Path], tell:
 # R17
 
 
-def test_R17_another_session_holds_the_append_lock(own: Disturbed, tell: Tell) -> None:
-    with closing(psycopg.connect(own.full.postgres.url("maru_issues"))) as holder:
+def test_R17_another_session_holds_the_append_lock(thin: Disturbed, tell: Tell) -> None:
+    with closing(psycopg.connect(thin.full.postgres.url("maru_issues"))) as holder:
         holder.execute("LOCK TABLE log.append_lock IN EXCLUSIVE MODE")
-        with Probing(own, "issues") as during:
+        with Probing(thin, "issues") as during:
             _pause(15)
-        started = own.kill("issues-gateway")
+        started = thin.kill("issues-gateway")
         holder.rollback()
-    resumed = _resumed(own)
+    resumed = _resumed(thin)
 
-    found = own.assert_clean()
+    found = thin.assert_clean()
     tell(
         f"R17: 15 s held, {during.seen.text()}; a gateway started meanwhile in {started:.1f} s; writes resumed "
         f"{resumed:.1f} s after; {found.events} events"
@@ -271,15 +277,15 @@ def test_R17_another_session_holds_the_append_lock(own: Disturbed, tell: Tell) -
     assert started <= bound(READY)
 
 
-def test_R8_the_relay_publishes_from_where_it_stood(own: Disturbed) -> None:
+def test_R8_the_relay_publishes_from_where_it_stood(thin: Disturbed) -> None:
     """After a partition nothing waits for a person: the saved position reaches the end of the log."""
-    log = own.service("issues").log
-    with Link(("127.0.0.1", own.full.postgres.port)) as link:
-        own.reroute("issues-relay", own.through("issues", link))
+    log = thin.service("issues").log
+    with Link(("127.0.0.1", thin.full.postgres.port)) as link:
+        thin.reroute("issues-relay", thin.through("issues", link))
         link.down()
-        with own.client("R8") as client:
+        with thin.client("R8") as client:
             client.office(f"{RAISER}.officer").post("/v1/issues", SUGGESTION)
         link.up()
         until(lambda: saved(log) == log.last_position(), "the relay does not go on")
-        own.reroute("issues-relay", None)
-    own.assert_clean()
+        thin.reroute("issues-relay", None)
+    thin.assert_clean()

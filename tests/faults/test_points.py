@@ -15,7 +15,7 @@ from services.__main__ import SERVICES
 from shared.runtime.databases import Databases
 from tests.email.office import SENDER
 from tests.email.servers import Post, mail_server
-from tests.faults.launch import FOLLOWER, GATEWAY, MAIL, MIGRATE, REBUILD, RELAY, REPUBLISH
+from tests.faults.launch import AT_START, FOLLOWER, GATEWAY, MAIL, MIGRATE, REBUILD, RELAY, REPUBLISH
 from tests.faults.load import suggest
 from tests.faults.system import BOUND, Disturbed, disturbed, until
 from tests.full_form import Seeded
@@ -54,7 +54,9 @@ def test_R2_processes_killed_at_named_points(mailing: Disturbed, post: tuple[Pos
             for together in zip_longest(*POINTS.values()):
                 armed = {name: point for name, point in zip(POINTS, together, strict=True) if point is not None}
                 for name, point in armed.items():
-                    fuses.arm(name, point, chance.randint(1, 3))
+                    fuses.arm(name, point, 1 if point in AT_START else chance.randint(1, 3))
+                    if point in AT_START:
+                        mailing.full.process(name).kill()
                 for name, point in armed.items():
                     until(lambda name=name: fuses.burnt(name), f"{name} never came to {point}")  # type: ignore[misc]
                     hits[point] += 1
