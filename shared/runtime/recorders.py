@@ -30,6 +30,8 @@ CONNECT_SECONDS = 3
 LOCK_SECONDS = 2.0
 STATEMENT_SECONDS = 4.0
 """On PostgreSQL: longest wait for a connection, a lock, a statement. Together below the gateways' five seconds."""
+WRITE_SECONDS = 5.0
+"""Longest transaction of the writer, which holds the append lock; a frozen process's is ended by the server then."""
 CHANNEL = "maru"
 """PostgreSQL's NOTIFY channel of a service's database: a hint that something was stored, never a promise."""
 
@@ -643,14 +645,18 @@ class _PostgresWriter:
 
     def begin(self, *, durable: bool) -> Cursor:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url, "log", idle_in_transaction_session_timeout="5000")
-        cursor = self._connection.cursor()
-        with self._connection.pipeline():
-            cursor.execute("BEGIN")
-            # What need not reach the disk by itself: a later flushed commit carries it along, in order.
-            cursor.execute("SET LOCAL synchronous_commit = on" if durable else "SET LOCAL synchronous_commit = off")
-            # Not the event table itself: this role may only insert and select there.
-            cursor.execute("LOCK TABLE append_lock IN EXCLUSIVE MODE")
+            # A frozen process must not hold the lock for ever: the server ends its transaction.
+            seconds = str(int(WRITE_SECONDS * 1000))
+            self._connection = connect(
+                self._url, "log", idle_in_transaction_session_timeout=seconds, transaction_timeout=seconds
+            )
+        # What need not reach the disk by itself: a later flushed commit carries it along, in order. And not the event
+        # table's lock: this role may only insert and select there. One simple query, not a pipeline, after which the
+        # server would wait without its idle timer.
+        flushed = "on" if durable else "off"
+        self._connection.execute(
+            f"BEGIN; SET LOCAL synchronous_commit = {flushed}; LOCK TABLE append_lock IN EXCLUSIVE MODE"
+        )
         return _PostgresCursor(self._connection.cursor())
 
     def commit(self) -> None:
@@ -669,11 +675,7 @@ class _PostgresWriter:
         """Tell other processes that something was stored: a hint, so it may be lost and need not be flushed."""
         assert self._connection is not None
         try:
-            with self._connection.pipeline():
-                self._connection.execute("BEGIN")
-                self._connection.execute("SET LOCAL synchronous_commit = off")
-                self._connection.execute(f"NOTIFY {CHANNEL}")
-                self._connection.execute("COMMIT")
+            self._connection.execute(f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT")
         except (psycopg.OperationalError, psycopg.InterfaceError):
             self._connection.close()
 

@@ -387,6 +387,10 @@ STORE_DOWN: tuple[type[Exception], ...] = (OperationalError, InterfaceError, Poo
 """What a read or a fold raises while the database does not answer."""
 
 
+TRANSACTION_SECONDS = 60
+"""Longest transaction on the views: a rebuild's swap compares two contents within one."""
+
+
 def store_is_down(error: BaseException, dialect: str) -> bool:
     """Whether a failure is the PostgreSQL server's and no event's: then nothing may be parked for it."""
     return dialect == "postgresql" and isinstance(error, STORE_DOWN)
@@ -436,7 +440,8 @@ def _postgres_engine(url: str, schema: str, size: int, seconds: int, **options: 
         "search_path": schema,
         "statement_timeout": f"{seconds}s",
         "lock_timeout": "20s",
-        "idle_in_transaction_session_timeout": "60000",
+        # The whole of a transaction: a frozen process must not keep others from folding for ever.
+        "transaction_timeout": f"{TRANSACTION_SECONDS}s",
         # As with SQLite: a commit that a crash takes back is folded again. It comes with its marks, or not at all.
         "synchronous_commit": "off",
     }

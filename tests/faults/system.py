@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from services.audit import audit
 from services.audit_findings import Findings
 from services.cli import app
 from services.full import FullSystem, State
+from services.local_processes import spawn
 from services.start import Opened
 from services.supervisor import Program
 from shared.runtime.hosted import Hosted
@@ -55,6 +57,14 @@ def until(what: Callable[[], bool], why: str, seconds: float = BOUND) -> float:
         assert time.monotonic() < started + seconds, f"{why}: not within {seconds:.0f} s"
         time.sleep(0.02)
     return time.monotonic() - started
+
+
+def _start_under_launch(program: Program) -> None:
+    """Start a process of the system by the command line that patches it first."""
+    with program._lock:
+        if not program.running:
+            argv = [sys.executable, "-m", LAUNCH, *program._arguments]
+            program.process = spawn(argv, program.log, ROOT, program._env)
 
 
 @dataclass(frozen=True)
@@ -208,7 +218,7 @@ class Disturbed:
         for name in names:
             program = self.full.process(name).process
             assert isinstance(program, Program)
-            program._argv = [sys.executable, "-m", LAUNCH, *program._argv[3:]]
+            program.start = partial(_start_under_launch, program)  # type: ignore[method-assign]
             self.reroute(name, {**fuses.settings(name), **(settings or {})})
         return fuses
 

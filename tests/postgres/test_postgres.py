@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,8 +12,8 @@ import pytest
 
 from services.__main__ import SERVICES
 from shared.runtime.databases import Databases
-from shared.runtime.log import EventLog, Write
-from shared.runtime.recorders import COLUMNS, Misconfigured, PostgresDatabase, connect
+from shared.runtime.log import EventLog, Unavailable, Write
+from shared.runtime.recorders import COLUMNS, WRITE_SECONDS, Misconfigured, PostgresDatabase, connect
 from tests.places import plan
 from tests.proxy import Proxy
 from tests.runtime.ledger import claimed, new_log, prepared
@@ -191,6 +192,24 @@ def test_R3_a_commit_whose_reply_is_lost_is_answered_with_the_first_answer(datab
             proxy.watch = lambda data, from_server: True
             log.close()
     print(f"{cuts} replies cut after the commit, {cuts} first answers given again, 0 doubled")
+
+
+def test_whoever_freezes_with_the_append_lock_does_not_stop_the_others(databases: Databases) -> None:
+    """The server ends a transaction that does nothing, also right after its first statements."""
+    new_log(databases).close()
+    frozen, log = PostgresDatabase(str(databases.url_of("ledger"))).writer(), databases.log("ledger")
+    try:
+        frozen.begin(durable=True)
+        end = time.monotonic() + 3 * WRITE_SECONDS
+        while True:
+            try:
+                log.submit(Write((claimed("a", 0, "id", 1),))).result(20)
+                break
+            except Unavailable:
+                assert time.monotonic() < end
+    finally:
+        frozen.close()
+        log.close()
 
 
 def test_several_processes_may_append_and_the_lock_makes_the_order(databases: Databases) -> None:
