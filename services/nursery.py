@@ -7,6 +7,7 @@ opens nothing before it forks, so a child inherits nothing but modules.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
@@ -59,9 +60,20 @@ class Nursery:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._children: dict[int, Child] = {}
         self._answers: list[Any] = []
         self._answered = threading.Condition()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End it, and with it whatever of its children still lives."""
+        with self._lock:
+            if self._socket is not None:
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            if self._process is not None:
+                self._process.wait(10)
 
     def fork(self, name: str, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
         """Start ``maru`` with arguments and environment, its output appended to ``log``. It dies with this process."""
@@ -83,7 +95,9 @@ class Nursery:
         argv = [sys.executable, "-m", "services.nursery", str(theirs.fileno())]
         # What is set around us is not handed on: each child gets an environment of its own.
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MARU_")}
-        spawn(argv, log, ROOT, inherited, fds=(theirs.fileno(),))
+        if self._process is not None:
+            self._process.wait()
+        self._process = spawn(argv, log, ROOT, inherited, fds=(theirs.fileno(),))
         theirs.close()
         self._socket = ours
         threading.Thread(target=self._hear, args=(ours,), name="nursery", daemon=True).start()

@@ -15,13 +15,22 @@ from tests.places import on_postgresql
 
 TOGETHER = frozenset({"golden", "http", "faults", "kafka", "observer", "full", "email", "cli", "kill"})
 """Folders whose files share a system or a broker: one worker runs all of each, one after the other."""
+LONG_ON_FULL = frozenset(
+    {"test_02_solved_on_site", "test_03_divergence", "test_beside_the_path", "test_tier_and_rule_by_data"}
+    | {"test_bad_input", "test_stored_text"}
+)
+"""Files whose run on the full form belongs to the long lane, ``make faults``: the ordinary one must end in time."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what stays together when two workers share the suite."""
+    """Say what stays together when two workers share the suite, and what is left to the long lane."""
     for item in items:
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else str(item.path)))
+        called = getattr(item, "callspec", None)
+        if called is not None and called.params.get("form") == "full" and item.path.stem in LONG_ON_FULL:
+            item.add_marker(pytest.mark.faults)
 
 
 @pytest.fixture(scope="session", autouse=True)

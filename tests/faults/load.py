@@ -73,7 +73,7 @@ class Tally:
 
 
 class Client(Maru):
-    """One client: journals its reads too, and counts. For one thread."""
+    """One client that counts what it is told. For one thread."""
 
     def __init__(
         self,
@@ -108,16 +108,6 @@ class Client(Maru):
                 tally.outage_of_writers = max(tally.outage_of_writers, took if troubled else 0.0)
                 if accepted:
                     tally.acknowledged_at.append(time.monotonic())
-        if method == "GET" and self._journal is not None:
-            self._journal.note(
-                method=method,
-                office=office,
-                path=path,
-                status=answer.status_code,
-                sent=answer.request.headers.get("maru-position", ""),
-                position=answer.headers.get("maru-position"),
-                etag=answer.headers.get("etag"),
-            )
         return answer
 
     def _note(self, office: str, key: str | None, path: str, outcome: str, answer: httpx.Response | None) -> None:

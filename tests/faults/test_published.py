@@ -24,6 +24,9 @@ from shared.runtime.records import to_record
 from shared.runtime.relay import Relay
 from tests.faults.loads import Life, small
 
+pytestmark = pytest.mark.faults
+"""In the long lane: servers and whole systems are started again and again here."""
+
 Patch = pytest.MonkeyPatch
 SECONDS = 60.0
 

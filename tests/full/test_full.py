@@ -15,10 +15,13 @@ import pytest
 
 from services.client import Maru
 from services.full import NAMES, FullSystem, is_full, running
-from services.local_processes import lives
+from services.local_processes import family, lives
 from services.start import prepare_folder
 from tests.cli import program
 from tests.cli.program import Running, maru, told
+
+pytestmark = pytest.mark.faults
+"""In the long lane: servers and whole systems are started again and again here."""
 
 SERVICES = ("issues", "routing", "meetings", "notifications")
 BODY = {
@@ -167,7 +170,7 @@ def test_up_full_walks_audits_stops_and_goes_on(tmp_path: Path) -> None:
         with Maru(document["urls"]) as client:
             case = client.office("org-gangwon-hongcheon.officer").get(f"/v1/cases/{told(first)['walk']['case_id']}")
         assert case["case_id"] == told(first)["walk"]["case_id"]
-        pids = [int(file.name) for file in Path("/proc").iterdir() if file.name.isdigit() and _serves(file, folder)]
+        pids = family(running_again.process.pid)
         assert len(pids) >= len(NAMES) - 2
         assert running_again.stop(signal.SIGINT, seconds=10) == 0
         assert not any(lives(pid) for pid in pids)
@@ -175,10 +178,10 @@ def test_up_full_walks_audits_stops_and_goes_on(tmp_path: Path) -> None:
         running_again.end()
 
 
-def _serves(process: Path, folder: Path) -> bool:
-    """Whether a process belongs to the system on a folder."""
+def _writes_into(process: Path, folder: Path) -> bool:
+    """Whether a process has a log of the system on a folder open."""
     try:
-        return f"MARU_DATA={folder}".encode() in (process / "environ").read_bytes()
+        return any(str(entry.readlink()).startswith(str(folder)) for entry in (process / "fd").iterdir())
     except OSError:
         return False
 
@@ -199,5 +202,5 @@ def test_nothing_is_left_of_a_start_that_fails(tmp_path: Path) -> None:
     (folder / "kafka").write_text("in the way")
     done = maru("up", "--full", "--once", "--data", folder, "--json")
     assert done.returncode != 0
-    assert not [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _serves(entry, folder)]
+    assert not [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _writes_into(entry, folder)]
     assert os.path.exists(folder / "logs")

@@ -23,6 +23,9 @@ from aiokafka.structs import TopicPartition
 from services.local_processes import family, free_port, lives
 from services.local_servers import Kafka, Postgres, Server, ServerFailed
 
+pytestmark = pytest.mark.faults
+"""In the long lane: servers and whole systems are started again and again here."""
+
 KINDS = [pytest.param(Kafka, id="kafka"), pytest.param(Postgres, id="postgres")]
 
 

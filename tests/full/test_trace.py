@@ -69,7 +69,7 @@ def test_one_trace_shows_the_whole_way(tmp_path: Path, receiver: Receiver) -> No
         ("issues-relay", "relay"),
         ("routing-follower", "inbox"),
         ("routing-follower", "reaction IssueRaised"),
-        ("routing-follower", "view register"),
+        ("issues-follower", "view register"),
     }
     env = {"MARU_OTLP": f"http://127.0.0.1:{receiver.server_port}"}
     with FullSystem(tmp_path, env=env) as full:

@@ -112,6 +112,7 @@ def test_a_hole_is_filled_when_the_log_is_published_again(
     assert heard(inbox) == stored(log)
 
 
+@pytest.mark.faults
 @ONE_FORM
 def test_a_wiped_broker_filled_again_is_read_from_the_beginning(
     broker: Kafka, make_log: MakeLog, make_carrier: MakeCarrier
@@ -130,6 +131,7 @@ def test_a_wiped_broker_filled_again_is_read_from_the_beginning(
     assert heard(inbox) == stored(log)
 
 
+@pytest.mark.faults
 @ONE_FORM
 def test_a_killed_broker_only_delays(broker: Kafka, make_log: MakeLog, make_carrier: MakeCarrier) -> None:
     log, inbox = make_log("issues"), make_log("routing")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.observer.conftest import Load, Observing, Told, faults_on, on
 from tests.observer.load import Segment, event_id, id_at
@@ -108,6 +109,7 @@ def test_unknown_type_shows(load: Load, observing: Observing) -> None:
     observing.until(lambda told: on(told, "unknown_type", event_id(row)) is not None, SHOWN_SECONDS, "the type")
 
 
+@pytest.mark.faults
 def test_killed_broker_stops_it_for_a_while_only(load: Load, observing: Observing) -> None:
     load.broker.kill()
     observing.until(lambda told: told["trouble"] is not None, 30, "that the topics cannot be read")
@@ -119,6 +121,7 @@ def test_killed_broker_stops_it_for_a_while_only(load: Load, observing: Observin
     assert faults_on(told, clean.ids) == []
 
 
+@pytest.mark.faults
 def test_wiped_broker_is_read_anew(load: Load, observing: Observing) -> None:
     before = observing.told()["cluster"]
     load.broker.kill()
@@ -136,6 +139,7 @@ def test_wiped_broker_is_read_anew(load: Load, observing: Observing) -> None:
     assert told["repeats"] == 0
 
 
+@pytest.mark.faults
 def test_sigterm_ends_it(load: Load, tmp_path: Path) -> None:
     observer = Observing(load.broker.bootstrap, tmp_path)
     try:
@@ -145,6 +149,7 @@ def test_sigterm_ends_it(load: Load, tmp_path: Path) -> None:
         observer.close()
 
 
+@pytest.mark.faults
 def test_sigterm_ends_it_while_the_broker_is_down(load: Load, tmp_path: Path) -> None:
     observer = Observing(load.broker.bootstrap, tmp_path)
     try:
@@ -157,6 +162,7 @@ def test_sigterm_ends_it_while_the_broker_is_down(load: Load, tmp_path: Path) ->
         load.broker.start()
 
 
+@pytest.mark.faults
 def test_starts_without_a_broker_and_says_so(tmp_path: Path) -> None:
     observer = Observing("127.0.0.1:9", tmp_path)
     try:
