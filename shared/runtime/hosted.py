@@ -190,6 +190,7 @@ class Hosted:
         """A gateway of the full form: no follower here, so look how far those of other processes have come."""
         self.progress.remote = True
         watcher = Watcher(self.views, self.store, self.progress, self._directory.moved)
+        self.log.on_commit.append(self._count)
         watch = Loop(f"{self.name}-watch", watcher.step, 0.25, progress=self.progress)
         self.loops = [watch]
         self._run_loops([watch])
@@ -221,16 +222,21 @@ class Hosted:
                 view.wake.set()
                 for listener in self.listeners:
                     listener()
-                metrics.BATCH_SIZE.labels(self.name).observe(len(batch.events))
-                for row in batch.events:
-                    metrics.APPENDED.labels(self.name, row[3].rpartition(".v")[0]).inc()
             if batch.inbox_rows:
                 react.wake.set()
                 view.wake.set()
             self.progress.moved()
 
         self.log.on_commit.append(committed)
+        self.log.on_commit.append(self._count)
         self._run_loops([react, view])
+
+    def _count(self, batch: Batch) -> None:
+        """Tell what this process has appended."""
+        if batch.events:
+            metrics.BATCH_SIZE.labels(self.name).observe(len(batch.events))
+            for row in batch.events:
+                metrics.APPENDED.labels(self.name, row[3].rpartition(".v")[0]).inc()
 
     def _run_loops(self, woken: Sequence[Loop]) -> None:
         def wake() -> None:

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from shared.runtime import metrics
 from shared.runtime.access import Issuer
 from shared.runtime.directory import Directory
 from shared.runtime.http import guard
@@ -80,6 +81,12 @@ def application(issuer: Issuer, url: str, directory: Callable[[], Directory]) ->
     async def livez() -> dict[str, str]:
         """The process turns."""
         return {"status": "live"}
+
+    @app.get("/metrics")
+    async def exposition() -> Response:
+        """What the process counts."""
+        body, kind = metrics.exposition(metrics.Probe(lambda: ()))
+        return Response(body, media_type=kind)
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -240,12 +239,10 @@ def issuer(settings: Settings) -> int:
         raise BadSetting("development (MARU_DEVELOPMENT): the development issuer starts only where this is true")
     store = Databases.of(settings).views("routing")
     cache = DirectoryCache(store)
-    looked = [float("-inf")]
 
     def directory() -> Directory:
-        if time.monotonic() - looked[0] > 0.5:
-            looked[0] = time.monotonic()
-            cache.moved()
+        # Read anew for each token: tokens are few, and a new holder must get one at once.
+        cache.moved()
         return cache.get()
 
     try:

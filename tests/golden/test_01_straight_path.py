@@ -173,7 +173,7 @@ def undated(play: Play, dated: Walked) -> Walked:
 
 
 @pytest.fixture(params=["dated", "undated"])
-def walked(request: pytest.FixtureRequest) -> Walked:
+def walked(request: pytest.FixtureRequest, play: Play) -> Walked:
     """Each of the two walks."""
     found: Walked = request.getfixturevalue(request.param)
     return found
