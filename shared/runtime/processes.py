@@ -166,6 +166,7 @@ def follow(service: Service, settings: Settings) -> int:
         try:
             hosted.follow(carrier.step, leases)
         except BaseException:
+            carrier.close()
             hosted.stop()
             raise
         process.door.app = probes(
