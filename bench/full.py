@@ -66,6 +66,8 @@ def main(folder: Path, wanted: Sequence[str], quick: bool) -> None:
             print(f"    {peers.check_flushing(full.postgres)}")
             with full.opened() as opened:
                 prepare_folder(opened)
+            if not full.idle():
+                raise SystemExit("the system did not come to rest, no figure")
             peers.prepare(full.postgres)
             if "b8" in wanted:
                 footprint(full, "idle")

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import structlog
 from sqlalchemy import Connection
 
+from shared.contracts.envelope import event_types
 from shared.decider import Decider, Refused
 from shared.runtime import metrics
 from shared.runtime.codec import SLOTS, unseal
@@ -29,12 +30,16 @@ from shared.runtime.leases import Leases
 from shared.runtime.log import Answer, Batch, IdReused, Loaded, Lost, Write
 from shared.runtime.loops import Loop, Pressure, Progress
 from shared.runtime.rebuild import build_new_versions
+from shared.runtime.recorders import MOVED, STORED, WAITING
+from shared.runtime.views import Readings
 from shared.runtime.watch import Watcher
 
 DUE_SECONDS = 0.5
 """How often the dates that may have passed are looked at."""
 PAUSE = 0.05
 """Least seconds between two steps of a loop while nobody waits for it."""
+WATCH_PAUSE = 0.2
+"""The same for a gateway's look at how far the followers of other processes have come."""
 TRIES = 5
 """How often a command that lost its race is decided again."""
 
@@ -44,9 +49,11 @@ logger = structlog.get_logger("maru.host")
 class Snapshot:
     """What a handler, a reaction or a due function may look at: one reading of the local tables."""
 
-    def __init__(self, hosted: Hosted, not_before: datetime | None = None) -> None:
+    def __init__(self, hosted: Hosted, not_before: datetime | None = None, readings: Readings | None = None) -> None:
+        """``readings``: shared with others, and closed by whoever opened them."""
         self._hosted = hosted
-        self._db: Connection | None = None
+        self._own = readings is None
+        self._readings = readings or Readings()
         self._mutable: Connection | None = None
         self.directory: Directory = hosted.directory()
         now = self.directory.business_time(datetime.now(UTC))
@@ -60,9 +67,7 @@ class Snapshot:
     @property
     def db(self) -> Connection:
         """The views' database, one read transaction; opened when first asked for."""
-        if self._db is None:
-            self._db = self._hosted.store.connect()
-        return self._db
+        return self._readings.db(self._hosted.store)
 
     @property
     def mutable(self) -> Connection:
@@ -80,7 +85,7 @@ class Snapshot:
 
     def tables(self, view: View) -> Tables:
         """The tables of the view's current generation."""
-        return self._hosted.store.tables(view, self._hosted.store.pointer(self.db, view)[0])
+        return self._readings.tables(self._hosted.store, view)
 
     def load(self, decider: Decider[Any], id: str) -> tuple[Any, int]:
         """State and version of an own aggregate."""
@@ -89,10 +94,11 @@ class Snapshot:
 
     def close(self) -> None:
         """End the read transactions."""
-        for connection in (self._db, self._mutable):
-            if connection is not None:
-                connection.close()
-        self._db = self._mutable = None
+        if self._own:
+            self._readings.close()
+        if self._mutable is not None:
+            self._mutable.close()
+            self._mutable = None
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +129,9 @@ class Hosted:
         self.views: tuple[View, ...] = (DIRECTORY, *service.views)
         own = frozenset(service.reactions.by_type)
         self.log = databases.log(service.name, own)
+        known = event_types()
+        self.answers_itself = any(name not in known or known[name].owning_service == service.name for name in own)
+        """Whether it reacts to events of its own: then their answers belong to what a position token waits for."""
         self.store = databases.views(service.name)
         self.mutable = None if service.mutable is None else databases.mutable(service.name)
         self._effects: EffectsRunner | None = None
@@ -181,19 +190,20 @@ class Hosted:
         """
         build_new_versions(self.log, self.store, self.views)
         keep = Loop(f"{self.name}-leases", partial(self._keep_leases, leases), leases.seconds / 4)
-        carry = Loop(f"{self.name}-carrier", carrier, 0.0)
+        # It waits for records by itself, so it does not rest; what comes meanwhile is taken together.
+        carry = Loop(f"{self.name}-carrier", carrier, 0.0, pause=PAUSE, progress=self.progress)
         reactions = ReactionFollower(self.service, self.log, self.reacting, partial(_slots_held, leases))
-        self.store.on_write.append(self.log.database.notify)
+        self.store.on_write.append(partial(self.log.database.notify, MOVED))
         self._start_followers([keep, carry], reactions, leases)
 
     def watch(self) -> Watcher:
         """A gateway of the full form: no follower here, so look how far those of other processes have come."""
         self.progress.remote = True
-        watcher = Watcher(self.views, self.store, self.progress, self._directory.moved)
+        watcher = Watcher(self.views, self.store, self.progress, self._directory.moved, self.log.database)
         self.log.on_commit.append(self._count)
-        watch = Loop(f"{self.name}-watch", watcher.step, 0.25, progress=self.progress)
+        watch = Loop(f"{self.name}-watch", watcher.step, 0.25, pause=WATCH_PAUSE, progress=self.progress, yields=True)
         self.loops = [watch]
-        self._run_loops([watch])
+        self._run_loops([watch], MOVED)
         return watcher
 
     def _keep_leases(self, leases: Leases) -> bool:
@@ -205,9 +215,13 @@ class Hosted:
     def _follower(self, name: str, step: Callable[[], bool]) -> Loop:
         return Loop(f"{self.name}-{name}", step, pressure=self.pressure, pause=PAUSE, progress=self.progress)
 
+    def _sharing(self, name: str, step: Callable[[], bool]) -> Loop:
+        return Loop(f"{self.name}-{name}", step, pause=PAUSE, progress=self.progress, yields=True)
+
     def _start_followers(self, first: list[Loop], reactions: ReactionFollower, leases: Leases | None = None) -> None:
-        react = self._follower("reactions", reactions.step)
-        view = self._follower("views", _under(leases, "views", self.views_follower.step))
+        follower = self._follower if leases is None else self._sharing
+        react = follower("reactions", reactions.step)
+        view = follower("views", _under(leases, "views", self.views_follower.step))
         self.loops = [*first, react, view]
         if self.service.due is not None:
             self.loops.append(Loop(f"{self.name}-due", _under(leases, "due", self.fire_due), DUE_SECONDS))
@@ -229,7 +243,7 @@ class Hosted:
 
         self.log.on_commit.append(committed)
         self.log.on_commit.append(self._count)
-        self._run_loops([react, view])
+        self._run_loops([react, view], STORED)
 
     def _count(self, batch: Batch) -> None:
         """Tell what this process has appended."""
@@ -238,10 +252,13 @@ class Hosted:
             for row in batch.events:
                 metrics.APPENDED.labels(self.name, row[3].rpartition(".v")[0]).inc()
 
-    def _run_loops(self, woken: Sequence[Loop]) -> None:
-        def wake() -> None:
-            for loop in woken:
-                loop.wake.set()
+    def _run_loops(self, woken: Sequence[Loop], by: str) -> None:
+        def wake(word: str) -> None:
+            if word == WAITING:
+                self.progress.somebody_waits()
+            elif word == by:
+                for loop in woken:
+                    loop.wake.set()
 
         self._unlisten = self.log.database.listen(wake)
         for loop in self.loops:

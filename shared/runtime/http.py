@@ -32,10 +32,10 @@ from shared.runtime.commands import IMPORT_KEY, client_command_id, content_hash,
 from shared.runtime.cursors import Cursors
 from shared.runtime.declare import Act, CommandRoute, One, Page, ReadRoute
 from shared.runtime.hosted import Hosted, Snapshot
-from shared.runtime.log import Answer, IdReused, Unavailable, Write
+from shared.runtime.log import Answer, EventLog, IdReused, Loaded, Unavailable, Write
 from shared.runtime.positions import last_of, reached, read_positions
 from shared.runtime.problems import Stop, bad_request, not_authenticated, unavailable
-from shared.runtime.views import STORE_DOWN
+from shared.runtime.views import STORE_DOWN, Readings
 from shared.runtime.workers import Call, Workers
 
 _KEY = re.compile(r"^[!-~]{8,128}$")
@@ -50,8 +50,16 @@ logger = structlog.get_logger("maru.http")
 class Asked(Snapshot):
     """A request as handlers see it: facts, who asks, path and query."""
 
-    def __init__(self, web: Gateways, hosted: Hosted, subject: str, http: HttpRequest, action: str) -> None:
-        super().__init__(hosted)
+    def __init__(
+        self,
+        web: Gateways,
+        hosted: Hosted,
+        subject: str,
+        http: HttpRequest,
+        action: str,
+        readings: Readings | None = None,
+    ) -> None:
+        super().__init__(hosted, readings=readings)
         self._web, self._action = web, action
         self.actor: Actor = act_as(self.directory, self.today, subject, http.headers.get("maru-office"))
         self.path: Mapping[str, str] = http.path_params
@@ -76,6 +84,10 @@ class Asked(Snapshot):
             self._ids.append(str(uuid_utils.uuid7()))
         self._next_id += 1
         return self._ids[self._next_id - 1]
+
+    def made(self, id: str) -> bool:
+        """Whether this request has made up an id: then nothing is stored under it."""
+        return id in self._ids
 
     def docket(self, year: int) -> str:
         """The next docket number of a year."""
@@ -116,7 +128,7 @@ class Gateways:
         self.development = development
         self.wait_seconds = wait_seconds
         # One for commands: a second would take turns with it at the one interpreter, and split what shares a commit.
-        self.commands = Workers("commands", 1, answer_seconds)
+        self.commands = Workers("commands", 1, answer_seconds, look_up)
         self.reads = Workers("reads", 2, answer_seconds)
         for one in hosted:
             routes: list[CommandRoute | ReadRoute] = [*one.service.gateway.commands, *one.service.gateway.reads]
@@ -202,9 +214,11 @@ class Gateways:
         await self._await_positions(hosted, http, route.views)
         return subject
 
-    def authorise_read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str) -> Asked:
+    def authorise_read(
+        self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str, readings: Readings | None = None
+    ) -> Asked:
         """A read request that the policy allows, with its snapshot open. Raises ``Refused``."""
-        request = Asked(self, hosted, subject, http, route.action)
+        request = Asked(self, hosted, subject, http, route.action, readings)
         try:
             resource = route.resource(request)
             self.policy.authorise(request.directory, request.today, request.actor, route.action, resource)
@@ -213,8 +227,8 @@ class Gateways:
             raise
         return request
 
-    def _read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str) -> Response:
-        with self.authorise_read(hosted, route, http, subject) as request:
+    def _read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str, readings: Readings) -> Response:
+        with self.authorise_read(hosted, route, http, subject, readings) as request:
             request.limit = _limit(http.query_params.get("limit"))
             if "cursor" in http.query_params:
                 request.after = self.cursors.read(route.operation_id, http.query_params["cursor"])
@@ -251,7 +265,8 @@ class Gateways:
             seconds = min(float(prefer.group(1)), 30.0)
         end = time.monotonic() + seconds
         for position in read_positions(header):
-            if hosted.progress.remote:
+            if hosted.progress.remote and position.position > hosted.log.seen:
+                # Asked of a server, so not in the event loop's thread.
                 question = await asyncio.wait_for(asyncio.to_thread(reached, hosted, position, views), seconds)
             else:
                 question = reached(hosted, position, views)
@@ -281,29 +296,30 @@ class CommandJob:
     request: Asked | None = None
     location: str | None = None
     submitted: float = 0.0
+    stored: tuple[str, Answer] | None = None
+    """What this command id was asked and answered before; see ``look_up``."""
 
-    def begin(self) -> Response | Future[Any]:
+    def begin(self, readings: Readings) -> Response | Future[Any]:
         """The stored answer of a repeat, or the future of the append. Raises ``Stop`` and ``Refused``."""
         hosted, route, headers = self.hosted, self.route, self.http.headers
         if headers.get("idempotency-key", "").startswith(IMPORT_KEY):
             # These ids are the office's: nobody else may learn what they were answered.
-            with Asked(self.web, hosted, self.subject, self.http, route.action):
+            with Asked(self.web, hosted, self.subject, self.http, route.action, readings):
                 pass
-        try:
-            known = hosted.log.answered(self.command_id, self.asked)
-        except IdReused:
-            raise _id_reused() from None
-        if known is not None:
+        if self.stored is not None:
+            asked, known = self.stored
+            if asked != self.asked:
+                raise _id_reused()
             metrics.COMMANDS.labels(hosted.name, route.operation_id, "repeated").inc()
             return _answer(known, None)
-        with Asked(self.web, hosted, self.subject, self.http, route.action) as request:
+        with Asked(self.web, hosted, self.subject, self.http, route.action, readings) as request:
             request.again(self.request)
             self.request = request
             request.body = self.body
             resource = route.resource(request)
             self.web.policy.authorise(request.directory, request.today, request.actor, route.action, resource)
             act: Act = route.handler(request, self.body)
-            loaded = hosted.log.load(act.decider, act.id)
+            loaded = Loaded.nothing(act.decider) if request.made(act.id) else hosted.log.load(act.decider, act.id)
             if route.if_match:
                 _check_if_match(headers.get("if-match"), loaded.version)
             self.location = act.location
@@ -320,6 +336,17 @@ class CommandJob:
         tracing.since("append", self.trace, self.submitted)
         metrics.COMMANDS.labels(self.hosted.name, self.route.operation_id, "accepted").inc()
         return _answer(stored[0], self.location)
+
+
+def look_up(jobs: Sequence[CommandJob]) -> None:
+    """Find the stored answers of commands that begin together, with one statement a log. Raises ``Unavailable``."""
+    by_log: dict[EventLog, list[CommandJob]] = {}
+    for job in jobs:
+        by_log.setdefault(job.hosted.log, []).append(job)
+    for log, asked in by_log.items():
+        found = log.answers([job.command_id for job in asked])
+        for job in asked:
+            job.stored = found.get(job.command_id)
 
 
 def _answer(answer: Answer, location: str | None) -> Response:

@@ -26,6 +26,7 @@ from shared.runtime.codec import SLOTS
 from shared.runtime.kafka import FAILURES, Consumer, Heard, OtherPartitions, Place, ensure_topics
 from shared.runtime.leases import Leases
 from shared.runtime.log import Carried, EventLog, Insert, Rejected, Unread
+from shared.runtime.loops import MOST_REST
 from shared.runtime.records import Foreign, from_record
 
 logger = structlog.get_logger("maru.carrier")
@@ -128,7 +129,10 @@ class KafkaCarrier:
         records = await self._consumer.take(BATCH, WAIT_SECONDS)
         if not records:
             return False
+        started = time.monotonic()
         self._store(records)
+        # As a loop that yields: what comes meanwhile is stored together.
+        await asyncio.sleep(min(time.monotonic() - started, MOST_REST))
         self._moved_at, self._rebuilt = time.monotonic(), False
         self.problem, self._failures = None, 0
         return True

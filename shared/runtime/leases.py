@@ -80,6 +80,12 @@ class Leases:
         return time.time() if self._now is None else float(cursor.execute(f"SELECT {self._now}").fetchone()[0])
 
     def _take(self, cursor: Cursor, name: str, now: float) -> int | None:
+        kept = cursor.execute(
+            "UPDATE lease SET until = ? WHERE name = ? AND holder = ? AND until > ? RETURNING fence",
+            (now + self.seconds, name, self.holder, now),
+        ).fetchone()
+        if kept is not None:
+            return int(kept[0])
         cursor.execute("INSERT INTO lease VALUES (?, '', 0, 0) ON CONFLICT DO NOTHING", (name,))
         holder, fence, until = cursor.execute(
             "SELECT holder, fence, until FROM lease WHERE name = ?", (name,)
@@ -112,6 +118,11 @@ class Leases:
         for name in mine[fair:]:
             cursor.execute("UPDATE lease SET until = 0 WHERE name = ? AND holder = ?", (name, self.holder))
         kept = mine[:fair]
+        if kept:
+            cursor.execute(
+                f"UPDATE lease SET until = ? WHERE name IN ({', '.join('?' for _ in kept)})",  # noqa: S608
+                (now + self.seconds, *kept),
+            )
         free = [name for name in names if name not in mine and rows.get(name, ("", 0.0))[1] <= now]
-        wanted = [*kept, *free[: fair - len(kept)]]
-        return frozenset(name for name in wanted if self._take(cursor, name, now) is not None)
+        taken = [name for name in free[: fair - len(kept)] if self._take(cursor, name, now) is not None]
+        return frozenset(kept + taken)

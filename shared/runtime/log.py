@@ -27,8 +27,10 @@ from shared.runtime.codec import GENESIS, slot_of, unseal
 from shared.runtime.declare import Recorded
 from shared.runtime.recorders import (
     LOST_CONNECTION,
+    MOVED,
     SCHEMA,
     STORE_ERRORS,
+    STORED,
     Cursor,
     LogDatabase,
     OtherVersion,
@@ -240,8 +242,9 @@ class Unread:
 class Batch:
     """One transaction of the writer: what it has read so far and what it will insert."""
 
-    def __init__(self, cursor: Cursor, log: EventLog, jobs: Iterable[Job]) -> None:
-        self.cursor = cursor
+    def __init__(self, writer: Writer, log: EventLog, jobs: Iterable[Job]) -> None:
+        self._writer = writer
+        self.cursor = writer.cursor()
         self._log = log
         self._database = log.database
         self._heads: dict[str, int] = {}
@@ -258,34 +261,52 @@ class Batch:
         self._moved: dict[tuple[str, int, int], int] = {}
         self._parked: dict[str, int] = {}
         self._settled: dict[tuple[str, int, int], tuple[Any, ...]] = {}
-        self._look_up([command for job in jobs if isinstance(job, Write) for command in job.commands])
-        self._look_up_marks([mark for job in jobs if isinstance(job, Write | Settle) for mark in job.answered])
+        commands = [command for job in jobs if isinstance(job, Write) for command in job.commands]
+        marks = [mark for job in jobs if isinstance(job, Write | Settle) for mark in job.answered]
+        takers: list[Callable[[], None]] = []
+        with writer.together():
+            if commands:
+                takers.append(self._look_up(commands))
+            if marks:
+                takers.append(self._look_up_marks(marks))
+        for take in takers:
+            take()
 
-    def _look_up(self, commands: Sequence[Prepared]) -> None:
-        """Read at once what the batch's commands are compared with."""
-        if not commands:
-            return
-        self.epoch = int(self.cursor.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
-        self._slots = dict(self.cursor.execute("SELECT slot, position FROM slot_head").fetchall())
-        self._last = max(self._slots.values(), default=0)
+    def _look_up(self, commands: Sequence[Prepared]) -> Callable[[], None]:
+        """Ask what the batch's commands are compared with; gives what takes the answers."""
+        cursor = self._writer.cursor
+        epoch = cursor().execute("SELECT value FROM meta WHERE name = 'epoch'")
+        slots = cursor().execute("SELECT slot, position FROM slot_head")
         streams = {stream for command in commands for stream in (command.stream, *command.reads)}
-        self._heads = self._database.heads(self.cursor, sorted(streams))
+        heads = self._database.heads(cursor(), sorted(streams))
         ids = {command.command_id for command in commands}
-        self._answers = dict.fromkeys(ids)
-        for row in self._database.answers(self.cursor, sorted(ids)):
-            self._answers[row[0]] = (row[1], Answer(row[2], bytes(row[3]), row[4], row[5]))
+        answers = self._database.answers(cursor(), sorted(ids))
 
-    def _look_up_marks(self, marks: Sequence[Mark]) -> None:
+        def take() -> None:
+            self.epoch = int(epoch.fetchone()[0])
+            self._slots = dict(slots.fetchall())
+            self._last = max(self._slots.values(), default=0)
+            self._heads = {row[0]: row[1] or 0 for row in heads.fetchall()}
+            self._answers = {**dict.fromkeys(ids), **answers_of(answers)}
+
+        return take
+
+    def _look_up_marks(self, marks: Sequence[Mark]) -> Callable[[], None]:
         """The same for inbox rows: nobody else changes them while the lock is held."""
-        if not marks:
-            return
+        cursor = self._writer.cursor
         places = sorted({(mark.source, mark.epoch, mark.position) for mark in marks})
-        for source, epoch, position, state, key, seq in self._database.inbox_states(self.cursor, places):
-            self._rows[source, epoch, position] = (state, key, seq)
-        rows = self.cursor.execute("SELECT source, epoch, slot, position FROM mark").fetchall()
-        self._marks = {(row[0], row[1], row[2]): row[3] for row in rows}
-        parked = f"SELECT key, MIN(seq) FROM inbox WHERE {PARKED_ROWS} GROUP BY key"  # noqa: S608
-        self._parked = dict(self.cursor.execute(parked).fetchall())
+        states = self._database.inbox_states(cursor(), places)
+        moved = cursor().execute("SELECT source, epoch, slot, position FROM mark")
+        parked = cursor().execute(
+            f"SELECT key, MIN(seq) FROM inbox WHERE {PARKED_ROWS} GROUP BY key"  # noqa: S608
+        )
+
+        def take() -> None:
+            self._rows = {(row[0], row[1], row[2]): (row[3], row[4], row[5]) for row in states.fetchall()}
+            self._marks = {(row[0], row[1], row[2]): row[3] for row in moved.fetchall()}
+            self._parked = dict(parked.fetchall())
+
+        return take
 
     def compare(self, command: Prepared) -> None:
         """Raise ``Lost`` where the command's stream, or one that it only read, is no longer at the version read."""
@@ -318,6 +339,11 @@ class Batch:
             self._parked[key] = min(seq, self._parked.get(key, seq))
         self._rows[place] = (mark.state, key, seq)
         self._settled[place] = (*place, mark.state, mark.error)
+
+    @property
+    def settled(self) -> bool:
+        """Whether inbox rows were answered."""
+        return bool(self._settled)
 
     @contextmanager
     def undone(self) -> Iterator[None]:
@@ -402,12 +428,13 @@ class Batch:
 
     def carry(self, carried: Sequence[Carried], rejected: Sequence[Rejected]) -> None:
         """Note how far a Kafka carrier has read, and what it could not take."""
-        for place in carried:
-            self.cursor.execute(
-                "INSERT INTO carried (source, slot, cluster, next_offset) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (source, slot) DO UPDATE "
-                "SET cluster = excluded.cluster, next_offset = excluded.next_offset",
-                (place.source, place.slot, place.cluster, place.next_offset),
+        if carried:
+            self._database.insert(
+                self.cursor,
+                "carried",
+                [(place.source, place.slot, place.cluster, place.next_offset) for place in carried],
+                "ON CONFLICT (source, slot) DO UPDATE SET cluster = excluded.cluster, "
+                "next_offset = excluded.next_offset",
             )
         if rejected:
             now = time.time()
@@ -459,6 +486,11 @@ class Loaded:
     last_at: datetime | None
     head: int
 
+    @classmethod
+    def nothing(cls, decider: Decider[Any]) -> Loaded:
+        """An aggregate of which nothing is stored."""
+        return cls(decider.initial, 0, GENESIS, None, 0)
+
 
 class EventLog:
     """One service's log, inbox, command ids and marks, in one SQLite file."""
@@ -486,6 +518,8 @@ class EventLog:
                 f"{name} is schema {meta.get('schema')} of {meta.get('service')}, this is schema {SCHEMA} of {service}"
             )
         self.epoch = int(meta["epoch"])
+        self.seen = 0
+        """A position that the log has surely reached."""
         self._jobs: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
         self._cache: OrderedDict[str, Loaded] = OrderedDict()
         self._cache_lock = threading.Lock()
@@ -568,26 +602,31 @@ class EventLog:
             else:
                 future.set_exception(problem)
         if batch.events or batch.inbox_rows:
-            writer.notify()
+            writer.notify(STORED)
+        elif batch.settled:
+            writer.notify(MOVED)
 
     def _transact(
         self, writer: Writer, jobs: list[tuple[Job, Future[Any]]]
     ) -> tuple[Batch, list[tuple[Future[Any], Any, BaseException | None]]]:
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
-            cursor = writer.begin(durable=any(job.durable for job, _ in jobs))
-            batch = Batch(cursor, self, [job for job, _ in jobs])
+            writer.begin(durable=any(job.durable for job, _ in jobs))
+            batch = Batch(writer, self, [job for job, _ in jobs])
             for job, future in jobs:
                 try:
                     results.append((future, job.apply(batch), None))
                 except (Lost, IdReused, ValueError, LookupError) as refusal:
                     results.append((future, None, refusal))
-            batch.flush()
-            writer.commit()
+            with writer.together():
+                batch.flush()
+                writer.commit()
         except BaseException:
             writer.rollback()
             raise
         self.epoch = batch.epoch
+        if batch.events:
+            self.seen = batch.events[-1][0]
         return batch, results
 
     # Reading
@@ -597,13 +636,16 @@ class EventLog:
 
     def answered(self, command_id: str, content_hash: str) -> Answer | None:
         """The stored answer of a command, if it was accepted before. Raises ``IdReused`` for other content."""
-        rows = self.database.answers(self._reader(), (command_id,))
-        if not rows:
+        found = self.answers((command_id,)).get(command_id)
+        if found is None:
             return None
-        _, stored_hash, status, body, etag, position = rows[0]
-        if stored_hash != content_hash:
+        if found[0] != content_hash:
             raise IdReused(command_id)
-        return Answer(status, bytes(body), etag, position)
+        return found[1]
+
+    def answers(self, command_ids: Sequence[str]) -> dict[str, tuple[str, Answer]]:
+        """Of the commands that were accepted before: id → content hash and answer."""
+        return answers_of(self.database.answers(self._reader(), command_ids))
 
     def load(self, decider: Decider[Any], aggregate_id: str) -> Loaded:
         """The aggregate as stored now: folded from the events since it was last read."""
@@ -611,7 +653,7 @@ class EventLog:
         with self._cache_lock:
             known = self._cache.get(stream)
         if known is None:
-            known = Loaded(decider.initial, 0, GENESIS, None, 0)
+            known = Loaded.nothing(decider)
         rows = self.select(
             "originator_id = ? AND originator_version > ? ORDER BY originator_version", stream, known.version
         )
@@ -661,7 +703,9 @@ class EventLog:
 
     def last_position(self) -> int:
         """The last position of the log, 0 where it is empty."""
-        return int(self.query("SELECT COALESCE(MAX(position), 0) FROM stored_events")[0][0])
+        last = int(self.query("SELECT COALESCE(MAX(position), 0) FROM stored_events")[0][0])
+        self.seen = max(self.seen, last)
+        return last
 
     def heads(self) -> dict[int, int]:
         """The last position in each slot."""
@@ -694,10 +738,16 @@ class EventLog:
                     ).fetchone()
                     return int(row[0])
 
-                end = self.run(reserve) + 1
+                # A later flushed commit carries it to the disk: no number that was given away is given again.
+                end = self.run(reserve, durable=False) + 1
                 following = end - block
             self._docket[name] = (following + 1, end)
             return following
+
+
+def answers_of(found: Cursor) -> dict[str, tuple[str, Answer]]:
+    """Stored answers as the database gives them: id → content hash and answer."""
+    return {row[0]: (row[1], Answer(row[2], bytes(row[3]), row[4], row[5])) for row in found.fetchall()}
 
 
 def _fail(jobs: list[tuple[Job, Future[Any]]], error: BaseException) -> None:

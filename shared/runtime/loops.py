@@ -44,12 +44,19 @@ class Pressure:
         return found
 
 
+MOST_REST = 0.2
+"""Longest rest after a step, in seconds."""
+HURRY_SECONDS = 0.4
+"""How long a word from another process that it waits is good for."""
+
+
 class Loop(threading.Thread):
     """A thread that repeats a step: at once while it finds work, else when woken, else after ``idle`` seconds.
 
     ``step`` returns whether it found work. One that raises is logged and repeated after a while: the loop never dies.
     Steps begin at least ``pause`` seconds apart unless somebody waits (``progress``): one fact brings several commits,
-    and a step costs more than a record.
+    and a step costs more than a record. Where other processes want the same processors (``yields``) a loop also rests
+    after each step as long as that took: the fuller the machine, the more there is to take at once.
     """
 
     def __init__(
@@ -60,9 +67,11 @@ class Loop(threading.Thread):
         pressure: Pressure | None = None,
         pause: float = 0.0,
         progress: Progress | None = None,
+        yields: bool = False,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._pause = pause
+        self._yields = yields
         self._step = step
         self._idle = idle
         self._pressure = pressure or Pressure()
@@ -82,7 +91,7 @@ class Loop(threading.Thread):
             self.wake.clear()
             started = time.monotonic()
             try:
-                found = self._pressure.step(self._step, self._end, hurry=self._progress.waiting > 0)
+                found = self._pressure.step(self._step, self._end, hurry=self._progress.hurries)
             except Exception as error:
                 if self._ending:
                     break
@@ -95,13 +104,15 @@ class Loop(threading.Thread):
                 failures = 0
             self.beat = time.monotonic()
             self.turned_at = time.time()
+            if self._yields:
+                self._end.wait(min(self.beat - started, MOST_REST))
             if not found and not self._ending:
                 self.wake.wait(self._idle)
             self._rest(started + self._pause)
 
     def _rest(self, until: float) -> None:
         self.hurry.clear()
-        if not self._progress.waiting and not self._ending and (left := until - time.monotonic()) > 0:
+        if not self._progress.hurries and not self._ending and (left := until - time.monotonic()) > 0:
             self.hurry.wait(left)
 
     def end(self) -> None:
@@ -122,10 +133,22 @@ class Progress:
         """How many wait just now: the loops make no pauses meanwhile."""
         self.remote = False
         """Whether followers are elsewhere: then questions are asked of a server, never in the event loop's thread."""
+        self._hurry_until = 0.0
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._planned = False
+
+    @property
+    def hurries(self) -> bool:
+        """Whether somebody waits, here or in another process."""
+        return self.waiting > 0 or time.monotonic() < self._hurry_until
+
+    def somebody_waits(self) -> None:
+        """Another process says that it waits: hurry for a moment."""
+        self._hurry_until = time.monotonic() + HURRY_SECONDS
+        for loop in self.loops:
+            loop.hurry.set()
 
     @contextmanager
     def hurried(self) -> Iterator[None]:
@@ -189,11 +212,7 @@ class Progress:
 
         Raises what ``reached`` raised.
         """
-        if self.remote:
-            seconds = max(seconds, 0.001)
-            if await asyncio.wait_for(asyncio.to_thread(reached), seconds):
-                return True
-        elif reached():
+        if not self.remote and reached():
             return True
         with self.hurried() if hurry else nullcontext():
             return await self._wait(reached, seconds)

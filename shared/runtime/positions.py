@@ -44,14 +44,14 @@ def read_positions(header: str) -> list[Position]:
 def reached(hosted: Hosted, wanted: Position, views: Sequence[View]) -> Callable[[], bool]:
     """A question that becomes true once these views, and the reactions, have come to a position.
 
-    Own: nothing of its key up to there waits for a reaction of the service itself. Foreign: its inbox row exists and no
-    longer waits (so nothing before it of its key does). Then the views have folded it, and everything that stood in the
-    own log at that moment, the answers to it included.
+    Own: nothing of its key up to there waits for a reaction of the service itself, where it has any. Foreign: its inbox
+    row exists and no longer waits (so nothing before it of its key does). Then the views have folded it, and everything
+    that stood in the own log at that moment, the answers to it included.
     """
     names = [(view.name, view.sources) for view in views]
     log = hosted.log
     if wanted.source == hosted.name:
-        if wanted.epoch != log.epoch or wanted.position > log.last_position():
+        if wanted.epoch != log.epoch or (wanted.position > log.seen and wanted.position > log.last_position()):
             raise bad_request("position", "이 기록에 없는 위치입니다.", "There is no such position in this log.")
     elif wanted.source not in hosted.service.hears or wanted.position == 0:
         return lambda: True
@@ -75,6 +75,9 @@ def reached(hosted: Hosted, wanted: Position, views: Sequence[View]) -> Callable
         # What is in memory first: this is asked after every commit.
         if not (folded(wanted.position) if wanted.source == hosted.name else heard()):
             return False
+        if wanted.source == hosted.name and not hosted.answers_itself:
+            hosted.remember(known)
+            return True
         if not heads:
             if _waits(hosted, wanted):
                 return False

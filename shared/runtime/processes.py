@@ -33,6 +33,7 @@ from shared.runtime.keys import check_issuer
 from shared.runtime.leases import Leases
 from shared.runtime.log import OtherVersion, Unavailable
 from shared.runtime.problems import unavailable
+from shared.runtime.recorders import STORED
 from shared.runtime.relay import Relay
 from shared.runtime.settings import BadSetting, Settings
 from shared.runtime.system import HEARTBEAT, gauges, heartbeats, silent_loops
@@ -209,7 +210,9 @@ def relay(service: Service, settings: Settings) -> int:
 
         thread = threading.Thread(target=turn, name=f"{service.name}-relay")
 
-        def wake() -> None:
+        def wake(word: str) -> None:
+            if word != STORED:
+                return
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(publishing.wake.set)
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
@@ -33,7 +33,9 @@ STATEMENT_SECONDS = 4.0
 WRITE_SECONDS = 5.0
 """Longest transaction of the writer, which holds the append lock; a frozen process's is ended by the server then."""
 CHANNEL = "maru"
-"""PostgreSQL's NOTIFY channel of a service's database: a hint that something was stored, never a promise."""
+"""PostgreSQL's NOTIFY channel of a service's database: hints to its other processes, never promises."""
+STORED, MOVED, WAITING = "stored", "moved", "waiting"
+"""What a hint says: log or inbox have new rows; a follower has come further; somebody waits until one has."""
 
 
 class Unavailable(Exception):
@@ -63,12 +65,17 @@ class Cursor(Protocol):
 
 
 class Writer(Protocol):
-    """The writer's connection: one transaction at a time, under the write lock from its beginning."""
+    """The writer's connection: one transaction at a time, under the write lock from its beginning.
 
-    def begin(self, *, durable: bool) -> Cursor: ...
+    Statements within ``together`` are sent at once, each on a ``cursor`` of its own that is read afterwards.
+    """
+
+    def begin(self, *, durable: bool) -> None: ...
+    def cursor(self) -> Cursor: ...
+    def together(self) -> AbstractContextManager[Any]: ...
     def commit(self) -> None: ...
     def rollback(self) -> None: ...
-    def notify(self) -> None: ...
+    def notify(self, word: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -82,12 +89,12 @@ class LogDatabase(Protocol):
     def reader(self) -> Cursor: ...
     def writer(self) -> Writer: ...
     def insert(self, cursor: Cursor, table: str, rows: Sequence[Sequence[Any]], conflict: str = "") -> int: ...
-    def heads(self, cursor: Cursor, streams: Sequence[str]) -> dict[str, int]: ...
-    def answers(self, cursor: Cursor, ids: Sequence[str]) -> list[Any]: ...
-    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> list[Any]: ...
+    def heads(self, cursor: Cursor, streams: Sequence[str]) -> Cursor: ...
+    def answers(self, cursor: Cursor, ids: Sequence[str]) -> Cursor: ...
+    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> Cursor: ...
     def settle(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None: ...
-    def notify(self) -> None: ...
-    def listen(self, wake: Callable[[], None]) -> Callable[[], None]: ...
+    def notify(self, word: str) -> None: ...
+    def listen(self, wake: Callable[[str], None]) -> Callable[[], None]: ...
     def close(self) -> None: ...
 
 
@@ -289,27 +296,27 @@ class SqliteDatabase:
         """Insert rows that give all columns of a table in order; gives the number of new ones."""
         return cursor.executemany(_insert_values(table, conflict), rows).rowcount
 
-    def heads(self, cursor: Cursor, streams: Sequence[str]) -> dict[str, int]:
-        """Version of each stream, 0 where it has none."""
+    def heads(self, cursor: Cursor, streams: Sequence[str]) -> Cursor:
+        """Each stream and its version, ``None`` where it has none."""
         marks = ",".join("(?)" for _ in streams)
-        rows = cursor.execute(
+        return cursor.execute(
             f"WITH s(id) AS (VALUES {marks}) SELECT id, (SELECT MAX(originator_version) FROM stored_events "  # noqa: S608
             "WHERE originator_id = id) FROM s",
             streams,
-        ).fetchall()
-        return {row[0]: row[1] or 0 for row in rows}
+        )
 
-    def answers(self, cursor: Cursor, ids: Sequence[str]) -> list[Any]:
+    def answers(self, cursor: Cursor, ids: Sequence[str]) -> Cursor:
         """Stored answers of these command ids."""
         marks = ",".join("?" for _ in ids)
-        return cursor.execute(f"{_ANSWERS} IN ({marks})", ids).fetchall()
+        return cursor.execute(f"{_ANSWERS} IN ({marks})", ids)
 
-    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> list[Any]:
+    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> Cursor:
         """Source, epoch, position, state, key and number of these inbox rows."""
-        found = []
-        for place in places:
-            found += cursor.execute(f"{_STATES} WHERE source = ? AND epoch = ? AND position = ?", place).fetchall()
-        return found
+        marks = ",".join("(?, ?, ?)" for _ in places)
+        return cursor.execute(
+            f"{_STATES} WHERE (source, epoch, position) IN (VALUES {marks})",
+            [part for place in places for part in place],
+        )
 
     def settle(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None:
         """Set state and error of inbox rows: (source, epoch, position, state, error)."""
@@ -318,10 +325,10 @@ class SqliteDatabase:
             [(state, error, *place) for *place, state, error in rows],
         )
 
-    def notify(self) -> None:
+    def notify(self, word: str) -> None:
         """Nobody listens: followers are in this process."""
 
-    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+    def listen(self, wake: Callable[[str], None]) -> Callable[[], None]:
         """Nothing to listen to; gives what ends it."""
         return lambda: None
 
@@ -354,14 +361,20 @@ class _SqliteWriter:
             # Command ids lie scattered over their index: with the default 2 MB each insert would read a page anew.
             cursor.execute("PRAGMA cache_size=-8000")
 
-    def begin(self, *, durable: bool) -> Cursor:
+    def begin(self, *, durable: bool) -> None:
         self._cursor = cursor = self._connection.cursor().__enter__()
         if durable != self._durable:
             # Write-ahead log: a later flushed commit carries all before it to the disk, in order.
             cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
         cursor.execute("BEGIN IMMEDIATE")
-        return cursor
+
+    def cursor(self) -> Cursor:
+        assert self._cursor is not None
+        return self._cursor.connection.cursor()
+
+    def together(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def commit(self) -> None:
         assert self._cursor is not None
@@ -374,7 +387,7 @@ class _SqliteWriter:
                 self._cursor.execute("ROLLBACK")
             self._cursor.close()
 
-    def notify(self) -> None:
+    def notify(self, word: str) -> None:
         """Nobody listens: followers are in this process, and others look by themselves."""
 
     def close(self) -> None:
@@ -552,27 +565,26 @@ class PostgresDatabase:
         """Insert rows that give all columns of a table in order, in one statement; gives the number of new ones."""
         return cursor.execute(_insert_arrays(table, conflict), list(map(list, zip(*rows, strict=True)))).rowcount
 
-    def heads(self, cursor: Cursor, streams: Sequence[str]) -> dict[str, int]:
-        """Version of each stream, 0 where it has none."""
-        rows = cursor.execute(
+    def heads(self, cursor: Cursor, streams: Sequence[str]) -> Cursor:
+        """Each stream and its version, ``None`` where it has none."""
+        return cursor.execute(
             "SELECT s.id, (SELECT MAX(originator_version) FROM stored_events WHERE originator_id = s.id) "
             "FROM unnest(?::text[]) AS s(id)",
             (list(streams),),
-        ).fetchall()
-        return {row[0]: row[1] or 0 for row in rows}
+        )
 
-    def answers(self, cursor: Cursor, ids: Sequence[str]) -> list[Any]:
+    def answers(self, cursor: Cursor, ids: Sequence[str]) -> Cursor:
         """Stored answers of these command ids."""
-        return cursor.execute(f"{_ANSWERS} = ANY (?::text[])", (list(ids),)).fetchall()
+        return cursor.execute(f"{_ANSWERS} = ANY (?::text[])", (list(ids),))
 
-    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> list[Any]:
+    def inbox_states(self, cursor: Cursor, places: Sequence[tuple[str, int, int]]) -> Cursor:
         """Source, epoch, position, state, key and number of these inbox rows."""
         arrays = list(map(list, zip(*places, strict=True)))
         return cursor.execute(
             f"{_STATES} JOIN unnest(?::text[], ?::bigint[], ?::bigint[]) AS u(source, epoch, position) "
             "USING (source, epoch, position)",
             arrays,
-        ).fetchall()
+        )
 
     def settle(self, cursor: Cursor, rows: Sequence[Sequence[Any]]) -> None:
         """Set state and error of inbox rows: (source, epoch, position, state, error)."""
@@ -583,20 +595,20 @@ class PostgresDatabase:
             list(map(list, zip(*rows, strict=True))),
         )
 
-    def notify(self) -> None:
-        """Tell other processes that something was stored beside the log: a hint, that may be lost."""
+    def notify(self, word: str) -> None:
+        """Give other processes a hint of what happened beside the log."""
         connection: psycopg.Connection[Any] | None = getattr(self._local, "notifier", None)
         try:
             if connection is None or connection.closed:
                 connection = self._local.notifier = connect(self.url, "log", synchronous_commit="off")
                 with self._lock:
                     self._connections.append(connection)
-            connection.execute(f"NOTIFY {CHANNEL}")
+            connection.execute(f"NOTIFY {CHANNEL}, '{word}'")
         except (psycopg.OperationalError, psycopg.InterfaceError):
             self._local.notifier = None
 
-    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call ``wake`` when another process says that it stored something, until the function given back is called.
+    def listen(self, wake: Callable[[str], None]) -> Callable[[], None]:
+        """Call ``wake`` with what another process says, until the function given back is called.
 
         Only a hint: a connection can die silently, so whoever is woken looks from time to time anyway.
         """
@@ -604,14 +616,14 @@ class PostgresDatabase:
         threading.Thread(target=self._listen, args=(wake, ended), name="listener", daemon=True).start()
         return ended.set
 
-    def _listen(self, wake: Callable[[], None], ended: threading.Event) -> None:
+    def _listen(self, wake: Callable[[str], None], ended: threading.Event) -> None:
         while not ended.is_set():
             try:
                 with connect(self.url, "log") as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     while not ended.is_set():
-                        for _ in connection.notifies(timeout=1.0, stop_after=1):
-                            wake()
+                        for told in connection.notifies(timeout=1.0, stop_after=1):
+                            wake(told.payload)
             except (psycopg.OperationalError, psycopg.InterfaceError):
                 ended.wait(1.0)
 
@@ -643,7 +655,7 @@ class _PostgresWriter:
         self._url = url
         self._connection: psycopg.Connection[Any] | None = None
 
-    def begin(self, *, durable: bool) -> Cursor:
+    def begin(self, *, durable: bool) -> None:
         if self._connection is None or self._connection.closed:
             # A frozen process must not hold the lock for ever: the server ends its transaction.
             seconds = str(int(WRITE_SECONDS * 1000))
@@ -657,7 +669,14 @@ class _PostgresWriter:
         self._connection.execute(
             f"BEGIN; SET LOCAL synchronous_commit = {flushed}; LOCK TABLE append_lock IN EXCLUSIVE MODE"
         )
+
+    def cursor(self) -> Cursor:
+        assert self._connection is not None
         return _PostgresCursor(self._connection.cursor())
+
+    def together(self) -> AbstractContextManager[Any]:
+        assert self._connection is not None
+        return self._connection.pipeline()
 
     def commit(self) -> None:
         assert self._connection is not None
@@ -671,11 +690,11 @@ class _PostgresWriter:
         except (psycopg.OperationalError, psycopg.InterfaceError):
             self._connection.close()
 
-    def notify(self) -> None:
-        """Tell other processes that something was stored: a hint, so it may be lost and need not be flushed."""
+    def notify(self, word: str) -> None:
+        """Give other processes a hint: it may be lost, so it need not be flushed."""
         assert self._connection is not None
         try:
-            self._connection.execute(f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT")
+            self._connection.execute(f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}, '{word}'; COMMIT")
         except (psycopg.OperationalError, psycopg.InterfaceError):
             self._connection.close()
 

@@ -27,6 +27,7 @@ from shared.runtime import metrics, tracing
 from shared.runtime.kafka import Consumer, Heard, OtherPartitions, Place, Producer, ensure_topics
 from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog, Unread
+from shared.runtime.loops import MOST_REST
 from shared.runtime.recorders import Cursor
 from shared.runtime.records import Foreign, from_record, place_of, to_record
 
@@ -34,7 +35,9 @@ logger = structlog.get_logger("maru.relay")
 LEASE = "relay"
 PAGE = 2000
 """Events read, published and confirmed at once."""
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.25
+PAUSE = 0.03
+"""Least seconds between two looks."""
 LOOK_SECONDS = 1.0
 """How often the lease is prolonged and the saved position looked at, where nothing else does so."""
 STOP_SECONDS = 2.0
@@ -137,9 +140,13 @@ class Relay:
         while not self._ending:
             self.wake.clear()
             self.turned_at = time.time()
+            started = time.monotonic()
             try:
                 pause = 0.0 if await self.turn() else self._poll
                 self.problem, failures = None, 0
+                # One fact brings several commits, and a turn costs more than an event.
+                took = time.monotonic() - started
+                await asyncio.sleep(min(max(took, PAUSE - took), MOST_REST))
             except TopicAhead as error:
                 self._tell(error)
                 pause = REFUSED_SECONDS

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from select import POLLIN, poll
 from typing import IO, Any
 
 from sqlalchemy import (
@@ -31,11 +32,11 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql.util import find_tables
 
 from shared.runtime.declare import Named, Recorded, Tables, View
 
@@ -93,7 +94,7 @@ def upsert(db: Connection, table: Table, values: Mapping[str, Any]) -> None:
     if pending is None:
         upsert_many(db, table, [values])
     else:
-        pending.add(db, table, values)
+        pending.add(table, values)
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,16 @@ class _Upsert:
     text: str
     order: tuple[str, ...]
     processors: Mapping[str, Callable[[Any], Any]]
-    named: bool
 
 
 _upserts: dict[tuple[str, str, frozenset[str]], _Upsert] = {}
 
 
 def upsert_many(db: Connection, table: Table, rows: list[Mapping[str, Any]]) -> None:
-    """As ``upsert``, for rows that name the same columns, at once.
+    """As ``upsert``, for different rows that name the same columns, at once.
 
-    The statement is compiled once and given to the driver: compiling is half of what a single upsert costs.
+    The statement is compiled once and given to the driver: compiling is half of what a single upsert costs. PostgreSQL
+    gets all rows in one statement, as one array for each column.
     """
     if not rows:
         return
@@ -123,30 +124,31 @@ def upsert_many(db: Connection, table: Table, rows: list[Mapping[str, Any]]) -> 
     if known is None or known.table is not table:
         known = _upserts[cached] = _compile_upsert(db, table, names)
     order, processors = known.order, known.processors
-    values: list[Any] = [tuple(processors.get(name, _as_is)(row[name]) for name in order) for row in rows]
-    if known.named:
-        values = [dict(zip(order, row, strict=True)) for row in values]
-    db.exec_driver_sql(known.text, values)
+    values = [tuple(processors.get(name, _as_is)(row[name]) for name in order) for row in rows]
+    if db.dialect.name == "postgresql":
+        db.exec_driver_sql(known.text, tuple(map(list, zip(*values, strict=True))))
+    else:
+        db.exec_driver_sql(known.text, values)
 
 
 def _compile_upsert(db: Connection, table: Table, names: frozenset[str]) -> _Upsert:
     keys = [column.name for column in table.primary_key]
-    insert = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
-    changed = {name: statement.excluded[name] for name in names if name not in keys}
-    statement = (
-        statement.on_conflict_do_update(index_elements=keys, set_=changed)
-        if changed
-        else statement.on_conflict_do_nothing(index_elements=keys)
-    )
-    compiled = statement.compile(dialect=db.dialect, column_keys=sorted(names))
+    order = tuple(sorted(names))
     processors = {
         name: processor
         for name in names
         if (processor := table.columns[name].type.dialect_impl(db.dialect).bind_processor(db.dialect)) is not None
     }
-    order = tuple(compiled.positiontup or sorted(names))
-    return _Upsert(table, str(compiled), order, processors, not compiled.positional)
+    quote = db.dialect.identifier_preparer.quote
+    columns = ", ".join(map(quote, order))
+    changed = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in order if name not in keys)
+    conflict = f"ON CONFLICT ({', '.join(map(quote, keys))}) DO " + (f"UPDATE SET {changed}" if changed else "NOTHING")
+    if db.dialect.name == "postgresql":
+        arrays = ", ".join(f"%s::{table.columns[name].type.compile(db.dialect)}[]" for name in order)
+        values = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - names of declared tables only
+    else:
+        values = f"VALUES ({', '.join('?' for _ in order)})"
+    return _Upsert(table, f"INSERT INTO {quote(table.name)} ({columns}) {values} {conflict}", order, processors)
 
 
 def _as_is(value: Any) -> Any:
@@ -154,26 +156,24 @@ def _as_is(value: Any) -> Any:
 
 
 class Pending:
-    """Upserts held back; they keep the order of writes to each row, and are flushed before anything is read."""
+    """Upserts held back: those of one row become one; they are written before anything of their table is read."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[Table, frozenset[str]], list[Mapping[str, Any]]] = {}
-        self._held: dict[tuple[Table, tuple[Any, ...]], frozenset[str]] = {}
+        self._rows: dict[Table, dict[tuple[Any, ...], dict[str, Any]]] = {}
 
-    def add(self, db: Connection, table: Table, values: Mapping[str, Any]) -> None:
-        """Hold an upsert back. A row already held with other columns is written first: order matters there."""
-        names = frozenset(values)
-        row = (table, tuple(values[column.name] for column in table.primary_key))
-        if self._held.setdefault(row, names) != names:
-            self.flush(db)
-            self._held[row] = names
-        self._groups.setdefault((table, names), []).append(values)
+    def add(self, table: Table, values: Mapping[str, Any]) -> None:
+        """Hold an upsert back."""
+        row = tuple(values[column.name] for column in table.primary_key)
+        self._rows.setdefault(table, {}).setdefault(row, {}).update(values)
 
-    def flush(self, db: Connection) -> None:
-        """Write what is held back."""
-        groups, self._groups, self._held = self._groups, {}, {}
-        for (table, _), rows in groups.items():
-            upsert_many(db, table, rows)
+    def flush(self, db: Connection, tables: Iterable[Any] | None = None) -> None:
+        """Write what is held back of these tables, of all where none are given."""
+        for table in list(self._rows) if tables is None else set(tables):
+            groups: dict[frozenset[str], list[Mapping[str, Any]]] = {}
+            for row in self._rows.pop(table, {}).values():
+                groups.setdefault(frozenset(row), []).append(row)
+            for rows in groups.values():
+                upsert_many(db, table, rows)
 
 
 _PENDING = "maru_pending"
@@ -190,11 +190,15 @@ def gathered(db: Connection) -> Iterator[None]:
         db.info.pop(_PENDING, None)
 
 
-def _flush_before(db: Connection, *_: Any) -> None:
-    """Before any statement: what is held back comes first. The flush's own statements find nothing held."""
+def _flush_before(db: Connection, statement: Any, *_: Any) -> None:
+    """Before any statement: what is held back of its tables comes first. The flush's own are given to the driver."""
     pending: Pending | None = db.info.get(_PENDING)
     if pending is not None:
-        pending.flush(db)
+        # Text names no tables: then everything comes first.
+        pending.flush(db, find_tables(statement, **_EVERYWHERE) or None)
+
+
+_EVERYWHERE = {"check_columns": True, "include_joins": True, "include_selects": True, "include_crud": True}
 
 
 def build_tables(view: View, generation: int) -> tuple[Tables, MetaData]:
@@ -203,6 +207,37 @@ def build_tables(view: View, generation: int) -> tuple[Tables, MetaData]:
     named = Named(view.name, generation, metadata)
     view.tables(named)
     return named.made, metadata
+
+
+class Readings:
+    """Read transactions that what is worked off together shares: one a store, opened when first asked for."""
+
+    def __init__(self) -> None:
+        self._open: dict[ViewStore, tuple[Connection, dict[str, int]]] = {}
+
+    def db(self, store: ViewStore) -> Connection:
+        """A store's read transaction."""
+        return self._opened(store)[0]
+
+    def tables(self, store: ViewStore, view: View) -> Tables:
+        """The tables of a view's current generation, as the transaction sees it."""
+        return store.tables(view, self._opened(store)[1][view.name])
+
+    def close(self) -> None:
+        """End the transactions: what is read afterwards is read anew."""
+        opened, self._open = self._open, {}
+        for db, _ in opened.values():
+            db.close()
+
+    def _opened(self, store: ViewStore) -> tuple[Connection, dict[str, int]]:
+        if store not in self._open:
+            db = store.connect()
+            try:
+                self._open[store] = db, store.generations(db)
+            except BaseException:
+                db.close()
+                raise
+        return self._open[store]
 
 
 class RebuildRunning(Exception):
@@ -217,10 +252,11 @@ class ViewStore:
         self._schema = schema
         if isinstance(place, Path):
             self._writer = _sqlite_engine(place, "BEGIN IMMEDIATE", 2, -4000)
-            self._reader = _sqlite_engine(place, "BEGIN", 20, -256)
+            self._reader = self._glancing = _sqlite_engine(place, "BEGIN", 20, -256)
         else:
             self._writer = _postgres_engine(place, schema, 2, 60)
             self._reader = _postgres_engine(place, schema, 5, 4, isolation_level="REPEATABLE READ")
+            self._glancing = _postgres_engine(place, schema, 1, 4, isolation_level="AUTOCOMMIT")
             if schema == "views":
                 # As the first statement, so before the snapshot is taken: see ``drop_generation``.
                 event.listen(self._reader, "begin", _lock_pointer)
@@ -260,6 +296,7 @@ class ViewStore:
         """Close all connections."""
         self._writer.dispose()
         self._reader.dispose()
+        self._glancing.dispose()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -275,6 +312,12 @@ class ViewStore:
     def read(self) -> Iterator[Connection]:
         """A read transaction: one snapshot of all views."""
         with self._reader.connect() as db:
+            yield db
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """A connection on which each statement is a snapshot of its own, where that saves asking the server twice."""
+        with self._glancing.connect() as db:
             yield db
 
     def connect(self) -> Connection:
@@ -450,7 +493,6 @@ def _postgres_engine(url: str, schema: str, size: int, seconds: int, **options: 
         pool_size=size,
         max_overflow=10,
         pool_timeout=3,
-        pool_pre_ping=True,
         connect_args={
             "connect_timeout": 3,
             "keepalives_idle": 5,
@@ -463,4 +505,16 @@ def _postgres_engine(url: str, schema: str, size: int, seconds: int, **options: 
         **options,
     )
     event.listen(engine, "before_execute", _flush_before)
+    event.listen(engine, "checkout", _check_open)
     return engine
+
+
+def _check_open(connection: Any, *_: Any) -> None:
+    """A pooled connection that the server has ended is replaced by a new one; asking the server would cost a trip."""
+    if not connection.closed:
+        # Nothing was asked, so what can be read is the end, or the server's last word before it.
+        waiting = poll()
+        waiting.register(connection.fileno(), POLLIN)
+        if not waiting.poll(0):
+            return
+    raise DisconnectionError

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from shared.runtime.log import Lost, Unavailable
+from shared.runtime.views import Readings
 
 MOST = 64
 TRIES = 5
@@ -24,10 +27,12 @@ TRIES = 5
 class Job(Protocol):
     """Work in two halves: ``begin`` gives the end's result, or a future for which ``end`` gives it.
 
+    What begins together may share ``readings``: all of it was asked for before the first of them was opened.
+
     ``end`` may raise ``Lost``: then the job begins again, five times at most.
     """
 
-    def begin(self) -> Any: ...
+    def begin(self, readings: Readings) -> Any: ...
 
     def end(self, stored: Any) -> Any: ...
 
@@ -36,10 +41,10 @@ class Job(Protocol):
 class Call:
     """A job that is done when it has begun: a read."""
 
-    function: Callable[[], Any]
+    function: Callable[[Readings], Any]
 
-    def begin(self) -> Any:
-        return self.function()
+    def begin(self, readings: Readings) -> Any:
+        return self.function(readings)
 
     def end(self, stored: Any) -> Any:
         return stored
@@ -56,9 +61,19 @@ class _Entry:
 class Workers:
     """Threads that work for one event loop; they end with the process."""
 
-    def __init__(self, name: str, threads: int, seconds: float = 30.0) -> None:
-        """``seconds`` is the longest a caller waits: a database that does not answer must not hold him for ever."""
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        seconds: float = 30.0,
+        ahead: Callable[[Sequence[Any]], None] = lambda _: None,
+    ) -> None:
+        """``seconds`` is the longest a caller waits: a database that does not answer must not hold him for ever.
+
+        ``ahead`` is given the jobs that begin together: what they all ask of a store is asked at once.
+        """
         self._name, self._threads, self._seconds = name, threads, seconds
+        self._ahead = ahead
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -110,16 +125,26 @@ class Workers:
         left = entries
         for _ in range(TRIES):
             begun: list[tuple[_Entry, Future[Any]]] = []
+            readings = Readings()
+            left = [entry for entry in left if not entry.told.cancelled()]
+            try:
+                self._ahead([entry.job for entry in left])
+            except BaseException as error:
+                for entry in left:
+                    entry.error = error
+                return
             for entry in left:
-                if entry.told.cancelled():
-                    continue
                 try:
-                    entry.result = entry.job.begin()
+                    entry.result = entry.job.begin(readings)
                 except BaseException as error:
                     entry.error = error
+                    if isinstance(error, SQLAlchemyError):
+                        # A transaction in which a statement failed takes no more.
+                        readings.close()
                 else:
                     if isinstance(entry.result, Future):
                         begun.append((entry, entry.result))
+            readings.close()
             left = []
             for entry, future in begun:
                 try:

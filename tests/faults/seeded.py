@@ -250,21 +250,16 @@ def off_by_one_tier(patch: Patch) -> None:
 
 def retry_as_new(patch: Patch) -> None:
     """A command that was stored, but whose commit was reported as a conflict, is tried again under another id."""
-    begin, end = CommandJob.begin, CommandJob.end
+    end = CommandJob.end
     conflicts: list[CommandJob] = []
-
-    def begin_as_new(job: CommandJob) -> Any:
-        if job in conflicts:
-            job.command_id = str(uuid.uuid4())
-        return begin(job)
 
     def end_as_conflict(job: CommandJob, stored: Any) -> Any:
         if not conflicts and job.route.operation_id == "raiseIssue":
             conflicts.append(job)
+            job.command_id = str(uuid.uuid4())
             raise log.Lost("the connection ended after COMMIT")
         return end(job, stored)
 
-    patch.setattr(CommandJob, "begin", begin_as_new)
     patch.setattr(CommandJob, "end", end_as_conflict)
 
 
@@ -273,10 +268,10 @@ def cached_read(patch: Patch) -> None:
     read = Gateways._read
     kept: dict[str, Response] = {}
 
-    def from_cache(self: Gateways, hosted: Any, route: Any, http: Request, subject: str) -> Response:
+    def from_cache(self: Gateways, hosted: Any, route: Any, http: Request, subject: str, readings: Any) -> Response:
         name = f"{subject} {http.url}"
         if name not in kept:
-            kept[name] = read(self, hosted, route, http, subject)
+            kept[name] = read(self, hosted, route, http, subject, readings)
         return kept[name]
 
     patch.setattr(Gateways, "_read", from_cache)

@@ -197,6 +197,9 @@ def _beginning(heard: Recorded, event: CaseOpened | CaseUnrouted) -> dict[str, A
 
 
 def _end(db: Connection, tables: Tables, heard: Recorded) -> None:
+    if heard.envelope.version == 1:
+        # Nothing was held before.
+        return
     holdings = tables["holdings"]
     db.execute(
         update(holdings)

@@ -152,7 +152,9 @@ def _consultation(heard: Recorded, department: str) -> str:
 
 
 def _forget_refusals(db: Connection, tables: Tables, heard: Recorded) -> None:
-    """A refused move is told until the case next moves."""
+    """A refused move is told until the case next moves; before its first event none was."""
+    if heard.envelope.version == 1:
+        return
     work = tables["work"]
     db.execute(delete(work).where(work.c.case_id == heard.case_id, work.c.kind == "move_refused"))
 
