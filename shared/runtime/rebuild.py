@@ -24,7 +24,7 @@ from shared.runtime.views import MARK, PARKED, POINTER, SCAN, Marks, RebuildRunn
 
 __all__ = ["CannotRebuild", "RebuildRunning", "Rebuilt", "build_new_versions", "checksum", "rebuild"]
 
-PAGE = 500
+PAGE = 1000
 """Events in one commit at most: the follower waits no longer than that."""
 PAUSE = 0.01
 """Between commits, in seconds: SQLite's write lock is not fair, this lets the follower in."""

@@ -142,11 +142,13 @@ class Relay:
             self.turned_at = time.time()
             started = time.monotonic()
             try:
-                pause = 0.0 if await self.turn() else self._poll
+                published = await self.turn()
+                pause = 0.0 if published else self._poll
                 self.problem, failures = None, 0
-                # One fact brings several commits, and a turn costs more than an event.
-                took = time.monotonic() - started
-                await asyncio.sleep(min(max(took, PAUSE - took), MOST_REST))
+                if published < self._page:
+                    # One fact brings several commits, and a turn costs more than an event.
+                    took = time.monotonic() - started
+                    await asyncio.sleep(min(max(took, PAUSE - took), MOST_REST))
             except TopicAhead as error:
                 self._tell(error)
                 pause = REFUSED_SECONDS
@@ -159,17 +161,17 @@ class Relay:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.wake.wait(), pause)
 
-    async def turn(self) -> bool:
-        """Publish and confirm one page; tells whether there was one.
+    async def turn(self) -> int:
+        """Publish and confirm one page; gives the number of its events.
 
         Raises ``TopicAhead``, one of ``FAILURES``, ``Unavailable``: nothing is confirmed then.
         """
         if not await self._hold():
-            return False
+            return 0
         rows = await self._store(lambda: self._log.after(self._position, self._page))
         await self._measure(rows)
         if not rows:
-            return False
+            return 0
         if self._producer is None:
             self._producer = await self._made()
         started = time.time()
@@ -185,7 +187,7 @@ class Relay:
         else:
             # Another holds the lease, or the log is to be published again: look before anything else.
             self._fence, self._look_at = None, 0.0
-        return True
+        return len(rows)
 
     async def close(self) -> None:
         """Close the connections; the lease ends by itself, or by ``Leases.release``."""
