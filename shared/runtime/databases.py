@@ -8,8 +8,11 @@ from pathlib import Path
 from shared.runtime.declare import Service
 from shared.runtime.directory import DIRECTORY
 from shared.runtime.log import EventLog
-from shared.runtime.recorders import LogDatabase, PostgresDatabase, SqliteDatabase, provision
+from shared.runtime.log_database import LogDatabase
+from shared.runtime.postgres_log import PostgresDatabase
+from shared.runtime.provision import provision
 from shared.runtime.settings import BadSetting, Settings
+from shared.runtime.sqlite_log import SqliteDatabase
 from shared.runtime.views import ViewStore
 
 

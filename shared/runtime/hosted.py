@@ -28,9 +28,9 @@ from shared.runtime.folding import INBOX, ViewsFollower
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.leases import Leases
 from shared.runtime.log import Answer, Batch, IdReused, Loaded, Lost, Write
+from shared.runtime.log_database import MOVED, STORED, WAITING
 from shared.runtime.loops import Loop, Pressure, Progress
 from shared.runtime.rebuild import build_new_versions
-from shared.runtime.recorders import MOVED, STORED, WAITING
 from shared.runtime.views import Readings
 from shared.runtime.watch import Watcher
 

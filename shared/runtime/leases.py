@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from shared.runtime.log import EventLog
-from shared.runtime.recorders import Cursor
+from shared.runtime.log_database import Cursor
 
 SECONDS = 4.0
 """Life of a lease that is not prolonged."""

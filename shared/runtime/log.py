@@ -25,7 +25,7 @@ from shared.contracts.envelope import UnknownType
 from shared.decider import Decider
 from shared.runtime.codec import GENESIS, slot_of, unseal
 from shared.runtime.declare import Recorded
-from shared.runtime.recorders import (
+from shared.runtime.log_database import (
     LOST_CONNECTION,
     MOVED,
     SCHEMA,
@@ -34,10 +34,10 @@ from shared.runtime.recorders import (
     Cursor,
     LogDatabase,
     OtherVersion,
-    SqliteDatabase,
     Unavailable,
     Writer,
 )
+from shared.runtime.sqlite_log import SqliteDatabase
 
 PARKED_ROWS = "state IN ('parked', 'unknown') AND state = 'parked'"
 """Which inbox rows are parked, said so that the partial index serves it: else the whole inbox is read."""

@@ -32,8 +32,8 @@ from shared.runtime.kafka_carrier import KafkaCarrier
 from shared.runtime.keys import check_issuer
 from shared.runtime.leases import Leases
 from shared.runtime.log import OtherVersion, Unavailable
+from shared.runtime.log_database import STORED
 from shared.runtime.problems import unavailable
-from shared.runtime.recorders import STORED
 from shared.runtime.relay import Relay
 from shared.runtime.settings import BadSetting, Settings
 from shared.runtime.system import HEARTBEAT, gauges, heartbeats, silent_loops

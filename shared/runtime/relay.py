@@ -27,8 +27,8 @@ from shared.runtime import metrics, tracing
 from shared.runtime.kafka import Consumer, Heard, OtherPartitions, Place, Producer, ensure_topics
 from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog, Unread
+from shared.runtime.log_database import Cursor
 from shared.runtime.loops import MOST_REST
-from shared.runtime.recorders import Cursor
 from shared.runtime.records import Foreign, from_record, place_of, to_record
 
 logger = structlog.get_logger("maru.relay")

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, func, select
 
 from shared.runtime.declare import View
 from shared.runtime.directory import DIRECTORY
+from shared.runtime.log_database import WAITING, LogDatabase
 from shared.runtime.loops import HURRY_SECONDS, Progress
-from shared.runtime.recorders import WAITING, LogDatabase
 from shared.runtime.views import MARK, POINTER, Marks, ViewStore
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from services import cli
-from shared.runtime import effects, folding, follow, leases, log, rebuild, recorders, relay, views
+from shared.runtime import effects, folding, follow, leases, log, postgres_log, provision, rebuild, relay, views
 from shared.runtime.databases import Databases
 from shared.runtime.kafka import Producer
 from shared.runtime.kafka_carrier import KafkaCarrier
@@ -148,7 +148,7 @@ def _wrap_log() -> None:
     put(log.Batch, "flush", flush_and_pass)
     put(log.Write, "apply", apply_and_pass)
     put(log.EventLog, "submit", pass_and_submit)
-    around(recorders._PostgresWriter, "notify", before="gateway: replied, before others are told")
+    around(postgres_log._PostgresWriter, "notify", before="gateway: replied, before others are told")
     around(log.Batch, "carry", after="carrier: inside the inbox transaction")
 
 
@@ -255,7 +255,7 @@ def _wrap_commands() -> None:
     around(rebuild._Building, "_commit_page", after="rebuild: mid-way")
     around(rebuild, "checksum", before="rebuild: in the swap")
     around(views.ViewStore, "drop_generation", before="rebuild: swapped, before the old one is dropped")
-    around(recorders, "_first_meta", before="migration: tables of a log made")
+    around(provision, "first_meta", before="migration: tables of a log made")
     around(views.ViewStore, "create", before="migration: before the views")
     around(Databases, "migrate", after="migration: between two services")
 

@@ -18,7 +18,9 @@ from shared.contracts.topics import TOPICS
 from shared.runtime.kafka_carrier import KafkaCarrier
 from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog
-from shared.runtime.recorders import PostgresDatabase, SqliteDatabase, provision
+from shared.runtime.postgres_log import PostgresDatabase
+from shared.runtime.provision import provision
+from shared.runtime.sqlite_log import SqliteDatabase
 from tests.kafka.driving import stuck
 
 _number = count()

@@ -13,7 +13,8 @@ import pytest
 from services.__main__ import SERVICES
 from shared.runtime.databases import Databases
 from shared.runtime.log import EventLog, Unavailable, Write
-from shared.runtime.recorders import COLUMNS, WRITE_SECONDS, Misconfigured, PostgresDatabase, connect
+from shared.runtime.log_database import COLUMNS, Misconfigured
+from shared.runtime.postgres_log import WRITE_SECONDS, PostgresDatabase, connect
 from tests.places import plan
 from tests.proxy import Proxy
 from tests.runtime.ledger import claimed, new_log, prepared
