@@ -263,7 +263,8 @@ class Observer:
             await asyncio.sleep(TICK_SECONDS)
             if watch.app.should_stop or watch.app.crashed:
                 return "crash"
-            asked = time.time()
+            # As it was when the ends are asked for: what is heard meanwhile may lie beyond them.
+            asked, heard = time.time(), dict(watch.observed.next)
             try:
                 ends = await survey.ends(self._places)
                 if await survey.cluster() != watch.cluster:
@@ -274,7 +275,7 @@ class Observer:
                 # Nobody could read now: an outage is no stall, and when it ends Faust gets half the time to go on.
                 watch.moved = max(watch.moved, time.monotonic() - STALL_SECONDS / 2)
                 continue
-            if any(end < watch.observed.next.get(place, 0) for place, end in ends.items()):
+            if any(end < heard.get(place, 0) for place, end in ends.items()):
                 return "shorter_topic"
             watch.look(ends, asked)
             if time.monotonic() - watch.moved > STALL_SECONDS:
