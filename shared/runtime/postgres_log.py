@@ -310,11 +310,8 @@ class _PostgresWriter:
         self._connection.execute("COMMIT")
 
     def rollback(self) -> None:
-        if self._connection is None:
-            return
-        try:
-            self._connection.execute("ROLLBACK")
-        except (psycopg.OperationalError, psycopg.InterfaceError):
+        # Of statements sent together the driver no longer knows which ones the server has prepared: a new connection.
+        if self._connection is not None:
             self._connection.close()
 
     def notify(self, word: str) -> None:

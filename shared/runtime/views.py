@@ -33,7 +33,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.util import find_tables
@@ -227,7 +227,11 @@ class Readings:
         """End the transactions: what is read afterwards is read anew."""
         opened, self._open = self._open, {}
         for db, _ in opened.values():
-            db.close()
+            try:
+                db.close()
+            except SQLAlchemyError:
+                # The server has gone meanwhile: nothing of what was read depends on how its transaction ended.
+                db.invalidate()
 
     def _opened(self, store: ViewStore) -> tuple[Connection, dict[str, int]]:
         if store not in self._open:

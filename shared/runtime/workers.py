@@ -14,10 +14,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.runtime.log import Lost, Unavailable
 from shared.runtime.views import Readings
+
+logger = structlog.get_logger("maru.workers")
 
 MOST = 64
 TRIES = 5
@@ -114,7 +117,13 @@ class Workers:
                     ending = True
                     break
                 entries.append(more)
-            self._work_off(entries)
+            try:
+                self._work_off(entries)
+            except Exception as error:
+                # Never the end of the thread: all later requests would wait for it in vain.
+                logger.exception("work failed", worker=self._name)
+                for entry in entries:
+                    entry.error = entry.error or error
             assert self._loop is not None
             try:
                 self._loop.call_soon_threadsafe(_tell, entries)

@@ -218,13 +218,13 @@ class Load:
         """Let each finish what it is at; fails where one met an error."""
         self._ending.set()
         self._join()
-        assert self.errors == []
+        assert self.errors == [], self.errors[:3]
         return self.tally
 
     def wait(self) -> Tally:
         """Where each does one piece: until all have."""
         self._join()
-        assert self.errors == []
+        assert self.errors == [], self.errors[:3]
         return self.tally
 
     def _join(self) -> None:

@@ -46,7 +46,7 @@ def test_R1_processes_killed_at_random(thin: Disturbed, tell: Tell) -> None:
 
 
 def test_R3_replies_cut_after_the_commit(thin: Disturbed, tell: Tell) -> None:
-    counts = shim.cut_replies(thin, 160)
+    counts = shim.cut_replies(thin, 170)
 
     found = thin.assert_clean()
     tell(f"R3: {counts.text()}; {found.events} events")

@@ -195,6 +195,28 @@ def test_R3_a_commit_whose_reply_is_lost_is_answered_with_the_first_answer(datab
     print(f"{cuts} replies cut after the commit, {cuts} first answers given again, 0 doubled")
 
 
+def test_a_write_that_fails_half_way_leaves_the_writer_able_to_write(databases: Databases) -> None:
+    """The statements of a batch travel together: of those behind a failing one the server has prepared none."""
+    log = new_log(databases)
+    owner = urlsplit(str(databases.admin))._replace(path=urlsplit(str(databases.url_of("ledger"))).path).geturl()
+
+    def write(number: int) -> None:
+        log.submit(Write((claimed("a", number, f"id-{number}", 1),))).result(20)
+
+    try:
+        for attempt in range(8):
+            with psycopg.connect(owner, autocommit=True) as db:
+                db.execute("ALTER TABLE log.stored_events ADD CONSTRAINT no_room CHECK (false) NOT VALID")
+            with pytest.raises(Unavailable):
+                write(attempt)
+            with psycopg.connect(owner, autocommit=True) as db:
+                db.execute("ALTER TABLE log.stored_events DROP CONSTRAINT no_room")
+            write(attempt)
+        assert log.last_position() == 8
+    finally:
+        log.close()
+
+
 def test_whoever_freezes_with_the_append_lock_does_not_stop_the_others(databases: Databases) -> None:
     """The server ends a transaction that does nothing, also right after its first statements."""
     new_log(databases).close()
