@@ -1,8 +1,9 @@
 """What is generated from the code and committed: the contracts and two pages of the documents.
 
-``contracts/openapi.json`` comes from the real application, ``contracts/schemas`` and ``contracts/golden`` from the
-event classes, ``docs/events.md`` from them and from what the services declare, ``docs/capabilities.md`` from the
-markers of the tests. A golden file is history: it is written once and never again.
+``contracts/openapi.json`` comes from the real application, ``contracts/asyncapi.json`` from the table of topics and the
+event classes, ``contracts/schemas`` and ``contracts/golden`` from the event classes, ``docs/events.md`` from them and
+from what the services declare, ``docs/capabilities.md`` from the markers of the tests. A golden file is history: it is
+written once and never again. A schema is written again only where its readers can read what it then says.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from services.__main__ import SERVICES
 from services.capabilities import capabilities_page
+from services.compatibility import refused
+from services.generate_asyncapi import document
 from shared.contracts import codes
 from shared.contracts.envelope import Envelope, Event, Id, Line, Text, UnknownType, event_types
+from shared.contracts.schemas import record_schema, type_of
 from shared.runtime import settings
 from shared.runtime.codec import GENESIS, is_sealed, seal, unseal
 from shared.runtime.declare import View
@@ -43,35 +47,9 @@ def own_events() -> list[type[Event]]:
     return [cls for service in SERVICES for cls in known if cls.owning_service == service.name]
 
 
-def type_of(cls: type[Event]) -> str:
-    """The literal type of an event class."""
-    return str(cls.model_fields["type"].default)
-
-
 def file_name(cls: type[Event]) -> str:
     """``IssueRaised.v1.json``: how its schema and its golden sample are called."""
     return f"{type_of(cls)}.v{cls.schema_version}.json"
-
-
-# Schemas
-
-
-def schema(cls: type[Event]) -> dict[str, Any]:
-    """JSON Schema of the payload as it is stored (``data``); the literal type stands in the envelope.
-
-    A field with a default is not required: a document from before it was added does not have it.
-    """
-    made = cls.model_json_schema(mode="serialization")
-    made["properties"].pop("type")
-    made["required"] = [name for name in made.get("required", []) if name != "type"]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:maru:event:{type_of(cls)}:v{cls.schema_version}",
-        "title": type_of(cls),
-        "description": inspect.cleandoc(cls.__doc__ or ""),
-        "x-owner": cls.owning_service,
-        **{name: value for name, value in made.items() if name not in ("title", "description")},
-    }
 
 
 # Golden samples
@@ -296,13 +274,21 @@ def openapi() -> str:
             system.stop()
 
 
+@cache
+def asyncapi() -> str:
+    """The AsyncAPI document of the topics, with the golden sample of each event as its example."""
+    where = aggregates()
+    return _pretty(document(own_events(), lambda cls: dict(json.loads(golden(cls, where[type_of(cls)])))))
+
+
 def _pretty(document: Any, *, ordered: bool = False) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2, sort_keys=ordered) + "\n"
 
 
 def generated() -> dict[str, str]:
     """Every generated file but the golden ones, by its path in the repository."""
-    files = {f"contracts/schemas/{file_name(cls)}": _pretty(schema(cls)) for cls in own_events()}
+    files = {f"contracts/schemas/{file_name(cls)}": _pretty(record_schema(cls)) for cls in own_events()}
+    files["contracts/asyncapi.json"] = asyncapi()
     files["contracts/openapi.json"] = openapi()
     files["docs/events.md"] = events_page()
     files["docs/capabilities.md"] = capabilities_page(ROOT)
@@ -320,7 +306,10 @@ def problems(root: Path) -> list[str]:
     found = []
     for path, text in generated().items():
         file = root / path
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
+        broken = _broken(file, text)
+        if broken:
+            found += broken
+        elif not file.exists() or file.read_text(encoding="utf-8") != text:
             found.append(f"{path}: {'differs' if file.exists() else 'missing'}: run make generate")
     found += [f"{path}: missing: run make generate" for path in goldens() if not (root / path).exists()]
     for file in sorted((root / "contracts/golden").glob("*.json")):
@@ -334,12 +323,19 @@ def problems(root: Path) -> list[str]:
     return found
 
 
+def _broken(file: Path, text: str) -> list[str]:
+    """Why this may not be written over a committed schema; empty for every other file."""
+    if file.parent.name != "schemas" or not file.exists():
+        return []
+    return refused(json.loads(file.read_text(encoding="utf-8")), json.loads(text))
+
+
 def write(root: Path) -> None:
-    """Write what is missing or differs; a golden file only where there is none."""
+    """Write what is missing or differs; a golden file only where there is none, no schema that breaks its contract."""
     new = {path: text for path, text in goldens().items() if not (root / path).exists()}
     for path, text in {**generated(), **new}.items():
         file = root / path
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
+        if not file.exists() or (file.read_text(encoding="utf-8") != text and not _broken(file, text)):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
 
