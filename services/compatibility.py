@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ def _run(root: Path, *arguments: str, given: bytes = b"") -> bytes:
     return done.stdout
 
 
-def compare(committed: Mapping[str, list[Schema]], now: Mapping[str, Schema]) -> list[str]:
+def compare(committed: Mapping[str, Sequence[Schema]], now: Mapping[str, Schema]) -> list[str]:
     """What is refused: the breaks of each contract, and contracts that are gone. One line each, with what to do."""
     problems: dict[str, None] = {}
     for name, versions in committed.items():
