@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
 from services.generate import file_name, own_events
+from shared.contracts.issues import IssueRaised
 from shared.contracts.schemas import schema_path
+from shared.runtime.published import schemas
 from shared.runtime.settings import ROOT
 from tests.http.conftest import World
 
@@ -64,3 +67,16 @@ def test_an_unknown_schema_says_where_the_known_ones_stand(world: World) -> None
     assert "contracts/asyncapi.json" in problem["en"]
     assert "contracts/asyncapi.json" in problem["ko"]
     assert "NoSuchEvent" not in json.dumps(problem)
+
+
+def test_the_schema_of_an_earlier_version_is_its_committed_file_and_may_not_be_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(IssueRaised, "schema_version", 2)
+    with pytest.raises(ValueError, match=r"earlier version is missing: .*IssueRaised\.v1\.json"):
+        schemas(tmp_path)
+    file = tmp_path / "IssueRaised.v1.json"
+    file.write_text("{}")
+    known = schemas(tmp_path)
+    assert known["maru.issues.IssueRaised", "v1"] == file
+    assert known["maru.issues.IssueRaised", "v2"] is IssueRaised
