@@ -2,6 +2,9 @@
 
 The partition is the slot that the log stored with the event, given to Kafka explicitly; twelve for ever. Nothing is
 deleted and nothing compacted: a follower may begin at the first event at any time.
+
+Every team that consumes events may read these topics, so no confidential fact stands on them: no record is made of an
+event whose confidentiality its topic does not carry (``shared/runtime/records.py``).
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ class Topic:
     partitions: int = 12
     retention_ms: int = FOR_EVER
     key: str = "case id; where there is no case, the aggregate's id"
+    carries: tuple[str, ...] = ("open", "internal")
+    """The levels of confidentiality that may stand on it (``Envelope.confidentiality``)."""
 
 
 TOPICS: tuple[Topic, ...] = (

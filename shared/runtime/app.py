@@ -24,6 +24,7 @@ from shared.runtime.hosted import Hosted
 from shared.runtime.http import Gateways, guard
 from shared.runtime.log import decode
 from shared.runtime.problems import Problem, Stop, bad_request
+from shared.runtime.published import add_schemas
 
 _EVENT_ID = re.compile(r"^([0-9]{1,12})-([0-9]{1,15})$")
 _HEADERS: dict[str, str] = {
@@ -86,6 +87,7 @@ def build(
                 response_class=JSONResponse,
             )
     _add_operations(app, ready, probe)
+    add_schemas(app)
     if issuer is not None:
         _add_issuer(app, gateways, issuer)
     guard(app)

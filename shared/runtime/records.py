@@ -22,7 +22,7 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from shared.contracts.topics import topic_named
+from shared.contracts.topics import topic_named, topic_of
 from shared.runtime.codec import is_sealed, slot_of
 from shared.runtime.kafka import Outgoing
 from shared.runtime.log import Unread
@@ -58,12 +58,17 @@ class _Stored(CloudEvent):
 
 
 def to_record(row: Unread) -> Outgoing:
-    """The record of a stored event. Raises ``ValueError`` for bytes that are no event."""
+    """The record of a stored event.
+
+    Raises ``ValueError`` for bytes that are no event, and for an event too confidential for its topic.
+    """
     return _record(row, json.loads(row.raw))
 
 
 def _record(row: Unread, document: dict[str, Any]) -> Outgoing:
     version = document["schema_version"]
+    if document["confidentiality"] not in topic_of(row.source).carries:
+        raise ValueError("an event of this confidentiality may not stand on its topic")
     attributes = {
         "specversion": "1.0",
         "id": document["event_id"],

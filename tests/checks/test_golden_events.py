@@ -100,6 +100,7 @@ def test_a_golden_file_that_was_edited_is_found() -> None:
 
 
 def test_generating_writes_what_lacks_or_differs_and_never_a_golden_file_again(tmp_path: Path) -> None:
+    """Nor a schema whose readers could not read what it would then say."""
     assert generate(check=False, root=tmp_path) == []
     golden, schema, page = (
         tmp_path / name
@@ -111,13 +112,19 @@ def test_generating_writes_what_lacks_or_differs_and_never_a_golden_file_again(t
     golden.write_text(older, encoding="utf-8")
     schema.unlink()
     page.write_text("other", encoding="utf-8")
+    needed = tmp_path / "contracts/schemas/MemberAppointed.v1.json"
+    with_former = needed.read_text("utf-8").replace('"seat": {', '"former": {"type": "string"}, "seat": {', 1)
+    needed.write_text(with_former, encoding="utf-8")
     assert {line.partition(":")[0] for line in generate(check=True, root=tmp_path)} == {
         "contracts/golden/IssueClosed.v1.json",
         "contracts/schemas/IssueClosed.v1.json",
+        "contracts/schemas/MemberAppointed.v1.json",
         "docs/events.md",
     }
-    (problem,) = generate(check=False, root=tmp_path)
+    broken, problem = generate(check=False, root=tmp_path)
     assert CHANGED in problem
+    assert "data.former: the field is gone. Instead: " in broken
+    assert needed.read_text("utf-8") == with_former
     assert golden.read_text(encoding="utf-8") == older
 
 

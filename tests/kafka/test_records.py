@@ -113,6 +113,16 @@ def test_a_type_of_a_later_release_is_taken() -> None:
     assert back(to_record(stored)) == stored
 
 
+def test_an_event_too_confidential_for_its_topic_becomes_no_record_and_is_taken_from_nobody() -> None:
+    for level in TOPICS[0].carries:
+        to_record(row({**golden(), "confidentiality": level}))
+    confidential = row({**golden(), "confidentiality": "confidential"})
+    with pytest.raises(ValueError, match="confidentiality"):
+        to_record(confidential)
+    smuggled = to_record(row(golden()))._replace(value=confidential.raw)
+    assert refused(lambda: back(smuggled)) == "value is not an event, or headers lack something"
+
+
 def test_every_service_has_a_topic_of_twelve_partitions_kept_for_ever() -> None:
     assert [(topic.name, topic.partitions, topic.retention_ms) for topic in TOPICS] == [
         (f"maru.{service}.v1", SLOTS, -1) for service in ("issues", "routing", "meetings", "notifications")

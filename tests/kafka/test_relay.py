@@ -9,6 +9,8 @@ import pytest
 
 from services.local_servers import Kafka
 from shared.contracts.topics import TOPICS, topic_of
+from shared.runtime import commands
+from shared.runtime.codec import seal
 from shared.runtime.kafka import OtherPartitions, Outgoing, ensure_topics
 from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog
@@ -64,6 +66,21 @@ def test_every_byte_comes_back_as_it_was_stored(broker: Kafka, make_log: MakeLog
     publish(log, broker.bootstrap)
     back = [from_record(r.topic, r.partition, r.key, r.value, r.headers) for r in topic_records(broker.bootstrap)]
     assert sorted(back, key=lambda row: row.position) == rows
+
+
+@ONE_FORM
+def test_nothing_confidential_is_published_and_the_relay_stops_there(
+    broker: Kafka, make_log: MakeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = make_log("issues")
+    append(log, 3)
+    publish(log, broker.bootstrap)
+    monkeypatch.setattr(commands, "seal", lambda document: seal({**document, "confidentiality": "confidential"}))
+    append(log, 1)
+    with pytest.raises(ValueError, match="confidentiality"):
+        asyncio.run(one_turn(log, broker.bootstrap))
+    assert positions(broker.bootstrap) == [1, 2, 3]
+    assert saved(log) == 3
 
 
 def test_each_partition_holds_its_slot_in_order(broker: Kafka, make_log: MakeLog) -> None:
