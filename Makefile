@@ -32,12 +32,13 @@ test: $(VENV)/.dev
 faults: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m faults -s $(args)
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev $(BIN)/promtool
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m services.generate --check
+	$(BIN)/python -m services.promtool
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench $(args)
@@ -71,6 +72,13 @@ $(VENV)/.full: pyproject.toml uv.lock | $(BIN)/uv
 $(VENV)/.dev: pyproject.toml uv.lock | $(BIN)/uv
 	$(call sync)
 	@touch $(VENV)/.run $(VENV)/.full $@
+
+# Prometheus's own checker, out of Debian's package, unpacked and not installed. Where that is not to be had, the check
+# that needs it says so.
+$(BIN)/promtool: | $(VENV)/.dev
+	@command -v promtool >/dev/null || { cd $(VENV) && { apt-get -qq download prometheus || \
+	    { apt-get -qq update && apt-get -qq download prometheus; }; } && dpkg-deb --fsys-tarfile prometheus_*.deb | \
+	    tar -xf - -C bin --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; } >/dev/null 2>&1 || true
 
 $(BIN)/uv:
 	@echo "Setting up Python packages in $(VENV), once ..." >&2

@@ -25,6 +25,8 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from services.__main__ import SERVICES
 from services.capabilities import capabilities_page
+from services.dashboard import dashboard
+from services.metrics_page import metrics_page
 from shared.contracts import codes
 from shared.contracts.envelope import Envelope, Event, Id, Line, Text, UnknownType, event_types
 from shared.runtime import settings
@@ -306,6 +308,8 @@ def generated() -> dict[str, str]:
     files["contracts/openapi.json"] = openapi()
     files["docs/events.md"] = events_page()
     files["docs/capabilities.md"] = capabilities_page(ROOT)
+    files["docs/metrics.md"] = metrics_page()
+    files["deploy/grafana/maru.json"] = dashboard()
     return files
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from shared.contracts.envelope import event_types
 from shared.runtime import metrics, tracing
@@ -217,6 +217,12 @@ def fold_rows(
             park_in_view(db, label, row, f"{type(error).__name__}: {error}"[:500])
 
 
+def parked_records(db: Connection) -> dict[str, int]:
+    """View → how many records are parked in it."""
+    return {row.view: row.records for row in db.execute(_PARKED_RECORDS)}
+
+
+_PARKED_RECORDS = select(PARKED.c.view, func.count().label("records")).group_by(PARKED.c.view)
 _PARKED_KEYS = select(PARKED.c.view, PARKED.c.key)
 
 
