@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Connection, func, select
 
 from shared.contracts.envelope import event_types
-from shared.runtime import metrics, tracing
+from shared.runtime import logs, metrics, tracing
 from shared.runtime.declare import View
 from shared.runtime.directory import DIRECTORY, REFERENCE_TYPES
 from shared.runtime.log import EventLog, UnknownType, Unread, decode
@@ -57,7 +57,7 @@ class ViewsFollower:
             with self._store.write() as db, gathered(db):
                 moved = self._fold_all(db, own, foreign, since, careful=False)
         except Exception as error:
-            logger.warning("fold failed", service=self._service, error=f"{type(error).__name__}: {error}"[:500])
+            logger.warning("fold failed", service=self._service, error=logs.cause(error))
             with self._store.write() as db:
                 moved = self._fold_all(db, own, foreign, since, careful=True)
         advanced = False
@@ -213,7 +213,8 @@ def fold_rows(
                 raise
             parked.add(row.key)
             metrics.PARKED.labels(view.name, "view").inc()
-            logger.error("parked", view=view.name, type=row.type, position=row.position, cause=str(error)[:500])
+            told = {"view": view.name, "type": row.type, "position": row.position, "trace": row.trace}
+            logger.error("parked", cause=logs.cause(error), **told)
             park_in_view(db, label, row, f"{type(error).__name__}: {error}"[:500])
 
 

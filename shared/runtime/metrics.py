@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 # Each counter would have a second series with the time of its beginning: nobody asks for those.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 APPENDED = Counter("maru_events_appended_total", "Events appended to the log", ["service", "type"])
 BATCH_SIZE = Histogram(

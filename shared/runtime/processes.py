@@ -203,7 +203,7 @@ def relay(service: Service, settings: Settings) -> int:
             try:
                 loop.run_until_complete(publishing.run(stop))
             except Exception as error:
-                logger.exception("relay ended", process=process.name, error=str(error)[:300])
+                logger.error("relay ended", process=process.name, exc_info=error)
                 process.end(1)
             finally:
                 loop.close()
