@@ -16,7 +16,7 @@ help:
 	@echo "make faults    the long lane of fault tests, with its counts                 (args='-k R5': one of them)"
 	@echo "make check     style, types, import contracts, committed files equal generated ones"
 	@echo "make bench     the figures, each beside its limit"
-	@echo "make generate  write contracts/, docs/events.md and docs/capabilities.md anew"
+	@echo "make generate  write contracts/, the generated pages of docs/ and the dashboard anew"
 	@echo "make clean     remove .venv and caches; data folders stay"
 
 run: $(VENV)/.run

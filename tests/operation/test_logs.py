@@ -23,30 +23,45 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
-@pytest.fixture
-def lines(tmp_path: Path) -> Iterator[Path]:
+class Lines:
+    """What is logged from now on."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._from = file, file.stat().st_size
+
+    def text(self) -> str:
+        """As it was written."""
+        return self._file.read_bytes()[self._from :].decode()
+
+    def read(self) -> list[dict[str, Any]]:
+        """Each line is a JSON object with its level, time and event."""
+        found = [json.loads(line) for line in self.text().splitlines()]
+        assert all({"event", "level", "timestamp"} <= set(line) for line in found)
+        return found
+
+
+@pytest.fixture(scope="module")
+def log_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Everything that is logged, down to debug."""
-    file = tmp_path / "log.jsonl"
+    file = tmp_path_factory.mktemp("logs") / "log.jsonl"
     logs.configure("debug", file)
     yield file
     logs.configure("error")
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """Each line is a JSON object with its level, time and event."""
-    found = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    assert all({"event", "level", "timestamp"} <= set(line) for line in found)
-    return found
-
-
 @pytest.fixture(scope="module")
-def running(seeded: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(log_file: Path, seeded: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with seeded.running("embedded", tmp_path_factory.mktemp("logged") / "data") as system:
         yield system
 
 
+@pytest.fixture
+def lines(log_file: Path) -> Lines:
+    return Lines(log_file)
+
+
 def test_nothing_that_a_person_wrote_or_carries_is_logged_and_the_trace_is(
-    running: Running, lines: Path, monkeypatch: pytest.MonkeyPatch
+    running: Running, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Maru(running.url) as maru, running.client() as http:
         token, _ = maru.token("org-gangwon.officer")
@@ -77,8 +92,8 @@ def test_nothing_that_a_person_wrote_or_carries_is_logged_and_the_trace_is(
         monkeypatch.setattr(running.service("issues").log, "submit", broken)
         again = {**headers, "Idempotency-Key": "key-marker-9f3a-2"}
         assert http.post("/v1/issues", json=body, headers=again).status_code == 500
-    told = read(lines)
-    text = lines.read_text("utf-8")
+    told = lines.read()
+    text = lines.text()
     for planted in (MARKER, "marker-9f3a", token, token.rpartition(".")[2]):
         assert planted not in text
     (fault,) = [line for line in told if line["event"] == "unexpected"]
@@ -110,7 +125,7 @@ class Person(BaseModel):
     age: int
 
 
-def test_an_exception_is_told_by_kind_and_place_alone(lines: Path) -> None:
+def test_an_exception_is_told_by_kind_and_place_alone(lines: Lines) -> None:
     logger = structlog.get_logger("maru.test")
     local = MARKER
     with pytest.raises(ValidationError) as invalid:
@@ -121,19 +136,19 @@ def test_an_exception_is_told_by_kind_and_place_alone(lines: Path) -> None:
     except IntegrityError:
         logger.exception("failed")
         logging.getLogger("asyncio").exception("Task exception was never retrieved\nfuture: <Task %r>", local)
-    told = [line for line in read(lines) if line["event"] == "failed" or line.get("logger") == "asyncio"]
-    assert MARKER not in lines.read_text("utf-8")
+    told = [line for line in lines.read() if line["event"] == "failed" or line.get("logger") == "asyncio"]
+    assert MARKER not in lines.text()
     assert told[0]["error"].startswith("ValidationError")
     assert told[1]["error"].startswith("IntegrityError from ValueError at test_logs.py:")
     assert told[1]["frames"]
     assert (told[2]["event"], told[2]["logger"]) == ("Task exception was never retrieved", "asyncio")
 
 
-def test_a_line_names_the_trace_that_it_is_given_and_none_where_there_is_none(lines: Path) -> None:
+def test_a_line_names_the_trace_that_it_is_given_and_none_where_there_is_none(lines: Lines) -> None:
     logger = structlog.get_logger("maru.test")
     logger.warning("with", trace=PARENT)
     logger.warning("without", trace=None)
-    first, second = (line for line in read(lines) if line["event"] in ("with", "without"))
+    first, second = (line for line in lines.read() if line["event"] in ("with", "without"))
     assert first["trace_id"] == TRACE
     assert "trace" not in first
     assert not {"trace", "trace_id"} & set(second)

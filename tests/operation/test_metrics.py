@@ -15,15 +15,20 @@ import yaml
 from sqlalchemy import delete, insert
 
 from services import dashboard, metrics_page, promtool
+from services.__main__ import SERVICES
 from services.client import Maru
 from services.notifications.figures import figures as undelivered
 from services.notifications.views.outbox import OUTBOX
 from services.walk import Walk
 from shared.runtime import metrics
-from shared.runtime.declare import Facts
+from shared.runtime.databases import Databases
+from shared.runtime.declare import Facts, Service
 from shared.runtime.figures import FiguresReader
+from shared.runtime.hosted import Hosted
 from shared.runtime.log import Unavailable
+from shared.runtime.rebuild import build_new_versions
 from shared.runtime.settings import ROOT
+from shared.runtime.system import gauges
 from tests.full_form import Running, Seeded
 
 RULES: list[dict[str, Any]] = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"))["groups"][0][
@@ -228,3 +233,18 @@ def test_a_database_that_does_not_answer_leaves_the_rest_of_the_metrics() -> Non
     series = shown(metrics.exposition(metrics.Probe(read))[0].decode())
     assert series['maru_loop_heartbeat_seconds{loop="some-loop"}'] == 7
     assert series["maru_probe_failures_total"] == before + 1
+
+
+@pytest.mark.parametrize("service", [service for service in SERVICES if service.figures], ids=lambda one: one.name)
+def test_figures_and_gauges_are_read_from_both_kinds_of_database(service: Service, place: Databases) -> None:
+    place.migrate(service)
+    hosted = Hosted(service, place)
+    build_new_versions(hosted.log, hosted.store, hosted.views)
+    try:
+        told = list(gauges(hosted))
+    finally:
+        hosted.stop()
+    names = {reading.of.name for reading in told}
+    assert {"maru_inbox_waiting", "maru_view_behind_events", "maru_view_inbox_behind_records"} <= names
+    assert names & {"maru_work_waiting", "maru_policies", "maru_decisions_undelivered"}
+    assert all(reading.value == 0 for reading in told)
