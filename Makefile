@@ -16,7 +16,7 @@ help:
 	@echo "make faults    the long lane of fault tests, with its counts                 (args='-k R5': one of them)"
 	@echo "make check     style, types, import contracts, generated files, contracts that readers can still read"
 	@echo "make bench     the figures, each beside its limit"
-	@echo "make generate  write contracts/, docs/events.md and docs/capabilities.md anew"
+	@echo "make generate  write contracts/, the generated pages of docs/ and the dashboard anew"
 	@echo "make clean     remove .venv and caches; data folders stay"
 
 run: $(VENV)/.run
@@ -32,7 +32,7 @@ test: $(VENV)/.dev
 faults: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m faults -s $(args)
 
-check: $(VENV)/.dev
+check: $(VENV)/.dev $(BIN)/promtool
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -40,6 +40,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m services.generate --check
 	$(BIN)/python -m services.compatibility
 	$(BIN)/python -m checks.asyncapi
+	$(BIN)/python -m services.promtool
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench $(args)
@@ -73,6 +74,13 @@ $(VENV)/.full: pyproject.toml uv.lock | $(BIN)/uv
 $(VENV)/.dev: pyproject.toml uv.lock | $(BIN)/uv
 	$(call sync)
 	@touch $(VENV)/.run $(VENV)/.full $@
+
+# Prometheus's own checker, out of Debian's package, unpacked and not installed. Where that is not to be had, the check
+# that needs it says so.
+$(BIN)/promtool: | $(VENV)/.dev
+	@command -v promtool >/dev/null || { cd $(VENV) && { apt-get -qq download prometheus || \
+	    { apt-get -qq update && apt-get -qq download prometheus; }; } && dpkg-deb --fsys-tarfile prometheus_*.deb | \
+	    tar -xf - -C bin --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; } >/dev/null 2>&1 || true
 
 $(BIN)/uv:
 	@echo "Setting up Python packages in $(VENV), once ..." >&2

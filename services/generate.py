@@ -28,6 +28,8 @@ from services.__main__ import SERVICES
 from services.capabilities import capabilities_page
 from services.compatibility import refused
 from services.generate_asyncapi import document
+from services.dashboard import dashboard
+from services.metrics_page import metrics_page
 from shared.contracts import codes
 from shared.contracts.envelope import Envelope, Event, Id, Line, Text, UnknownType, event_types
 from shared.contracts.schemas import record_schema, type_of
@@ -293,6 +295,8 @@ def generated() -> dict[str, str]:
     files["contracts/openapi.json"] = openapi()
     files["docs/events.md"] = events_page()
     files["docs/capabilities.md"] = capabilities_page(ROOT)
+    files["docs/metrics.md"] = metrics_page()
+    files["deploy/grafana/maru.json"] = dashboard()
     return files
 
 

@@ -1,6 +1,7 @@
 """The declaration of the meetings service that the runtime hosts."""
 
 from services.meetings.api import GATEWAY
+from services.meetings.figures import figures
 from services.meetings.meeting import MEETING
 from services.meetings.policy import POLICY
 from services.meetings.reactions import REACTIONS
@@ -20,4 +21,5 @@ SERVICE = Service(
     views=(WAITING_LIST, MEETING_FILE, POLICY_REGISTER, WORK_PLAN_TREE),
     gateway=GATEWAY,
     seed=load,
+    figures=figures,
 )

@@ -8,6 +8,7 @@ from services.notifications.api import GATEWAY
 from services.notifications.channels import channels
 from services.notifications.contacts import METADATA, load_contacts
 from services.notifications.dispatch import DISPATCH
+from services.notifications.figures import figures
 from services.notifications.reactions import REACTIONS
 from services.notifications.views.case_parties import PARTIES
 from services.notifications.views.inbox import INBOX
@@ -28,4 +29,5 @@ SERVICE = Service(
         for channel in channels()
         if channel.opened is not None
     ),
+    figures=figures,
 )

@@ -7,6 +7,7 @@ from services.routing.body import BODY
 from services.routing.calendar import WORKING_CALENDAR
 from services.routing.case import CASE
 from services.routing.clock import CLOCK
+from services.routing.figures import figures
 from services.routing.office import OFFICE
 from services.routing.reactions import REACTIONS
 from services.routing.reads import VIEWS, add_reads
@@ -25,4 +26,5 @@ SERVICE = Service(
     views=VIEWS,
     gateway=GATEWAY,
     seed=load,
+    figures=figures,
 )

@@ -6,7 +6,7 @@ how each is run.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from shared.decider import Decider, Refused
 
 if TYPE_CHECKING:
     from shared.runtime.directory import Directory
+    from shared.runtime.metrics import Reading
     from shared.runtime.settings import Settings
 
 
@@ -504,6 +505,11 @@ class Stream:
     types: tuple[str, ...] = ()
 
 
+Figures = Callable[[Facts, Mapping[str, int]], Iterable["Reading"]]
+"""Metrics of the procedure: facts, and for each event type how many heard events wait for a reaction or are parked, in;
+readings out. Asked some seconds apart while Prometheus asks: a query or two each."""
+
+
 @dataclass(frozen=True)
 class Service:
     """Everything the runtime hosts for one service."""
@@ -522,3 +528,4 @@ class Service:
     """Tables that may change in place (contact addresses): nothing personal stands in events."""
     load_mutable: Callable[[Connection, Path], int] | None = None
     effects: tuple[Effect, ...] = ()
+    figures: Figures | None = None

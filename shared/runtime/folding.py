@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from shared.contracts.envelope import event_types
-from shared.runtime import metrics, tracing
+from shared.runtime import logs, metrics, tracing
 from shared.runtime.declare import View
 from shared.runtime.directory import DIRECTORY, REFERENCE_TYPES
 from shared.runtime.log import EventLog, UnknownType, Unread, decode
@@ -57,7 +57,7 @@ class ViewsFollower:
             with self._store.write() as db, gathered(db):
                 moved = self._fold_all(db, own, foreign, since, careful=False)
         except Exception as error:
-            logger.warning("fold failed", service=self._service, error=f"{type(error).__name__}: {error}"[:500])
+            logger.warning("fold failed", service=self._service, error=logs.cause(error))
             with self._store.write() as db:
                 moved = self._fold_all(db, own, foreign, since, careful=True)
         advanced = False
@@ -213,10 +213,17 @@ def fold_rows(
                 raise
             parked.add(row.key)
             metrics.PARKED.labels(view.name, "view").inc()
-            logger.error("parked", view=view.name, type=row.type, position=row.position, cause=str(error)[:500])
+            told = {"view": view.name, "type": row.type, "position": row.position, "trace": row.trace}
+            logger.error("parked", cause=logs.cause(error), **told)
             park_in_view(db, label, row, f"{type(error).__name__}: {error}"[:500])
 
 
+def parked_records(db: Connection) -> dict[str, int]:
+    """View → how many records are parked in it."""
+    return {row.view: row.records for row in db.execute(_PARKED_RECORDS)}
+
+
+_PARKED_RECORDS = select(PARKED.c.view, func.count().label("records")).group_by(PARKED.c.view)
 _PARKED_KEYS = select(PARKED.c.view, PARKED.c.key)
 
 

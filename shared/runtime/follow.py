@@ -16,7 +16,7 @@ import structlog
 
 from shared.contracts.envelope import event_types
 from shared.decider import Refused
-from shared.runtime import metrics, tracing
+from shared.runtime import logs, metrics, tracing
 from shared.runtime.codec import SLOTS
 from shared.runtime.commands import derived_id, prepare
 from shared.runtime.declare import Act, Recorded, Service, Wait
@@ -140,7 +140,7 @@ class ReactionFollower:
             self._land(flight)
         except (Lost, IdReused) as error:
             # A stream or a mark moved meanwhile, or a parked row was given back: look again at what is waiting.
-            logger.debug("reactions look again", service=self._service.name, cause=str(error))
+            logger.debug("reactions look again", service=self._service.name, cause=type(error).__name__)
             self._drain(flight)
             self.reload()
             return True
@@ -192,7 +192,8 @@ class ReactionFollower:
                 except Refused as refusal:
                     after = self._service.reactions.after_refusal.get(row.type)
                     metrics.REACTIONS_REFUSED.labels(self._service.name, row.type, refusal.rule).inc()
-                    logger.info("reaction refused", service=self._service.name, type=row.type, rule=refusal.rule)
+                    told = {"service": self._service.name, "type": row.type, "trace": row.trace}
+                    logger.info("reaction refused", rule=refusal.rule, **told)
                     state, why = "refused", f"{refusal.rule}: {refusal.en}"
                     acts = after(recorded, facts, refusal) if after is not None else []
                     commands = self._decide(acts, recorded, row.type + "/refused", trace)
@@ -237,7 +238,8 @@ class ReactionFollower:
         name = (row.source, row.epoch, row.position)
         self._fails[name] = self._fails.get(name, 0) + 1
         detail = f"{type(error).__name__}: {error}"[:500]
-        logger.warning("reaction failed", service=self._service.name, type=row.type, error=detail)
+        told = {"service": self._service.name, "type": row.type, "trace": row.trace}
+        logger.warning("reaction failed", error=logs.cause(error), **told)
         if self._fails[name] < TRIES and not isinstance(error, ValueError):
             self._hold(row, flight, advance)
         else:
@@ -248,7 +250,8 @@ class ReactionFollower:
         self._parked[row.key] = min(row.seq, self._parked.get(row.key, row.seq))
         self._since.pop(row.key, None)
         metrics.PARKED.labels(self._service.name, "reactions").inc()
-        logger.error("parked", service=self._service.name, type=row.type, position=row.position, cause=why)
+        told = {"service": self._service.name, "type": row.type, "position": row.position, "trace": row.trace}
+        logger.error("parked", cause=why.partition(":")[0], **told)
         self._mark(row, flight, "parked", advance, why)
 
     def _mark(self, row: Unread, flight: _Flight, state: str, advance: bool, error: str | None = None) -> None:

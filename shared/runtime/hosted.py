@@ -24,6 +24,7 @@ from shared.runtime.databases import Databases
 from shared.runtime.declare import Act, Attempt, Recorded, Service, Tables, View
 from shared.runtime.directory import DIRECTORY, Directory, DirectoryCache
 from shared.runtime.effects import EffectsRunner
+from shared.runtime.figures import FiguresReader
 from shared.runtime.folding import INBOX, ViewsFollower
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.leases import Leases
@@ -135,6 +136,7 @@ class Hosted:
         self.store = databases.views(service.name)
         self.mutable = None if service.mutable is None else databases.mutable(service.name)
         self._effects: EffectsRunner | None = None
+        self.figures = FiguresReader(service, self.log, self.facts)
         self.progress = Progress()
         self.reached: OrderedDict[tuple[str, tuple[str, ...]], None] = OrderedDict()
         """Position tokens that these views have reached: once is for ever, and clients send them again and again."""

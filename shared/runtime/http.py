@@ -26,7 +26,7 @@ from werkzeug.http import parse_etags
 
 from shared.contracts.envelope import Actor, Authority
 from shared.decider import Refused
-from shared.runtime import metrics, strict_json, tracing
+from shared.runtime import logs, metrics, strict_json, tracing
 from shared.runtime.access import PolicyTable, Unauthenticated, Verifier, act_as
 from shared.runtime.commands import IMPORT_KEY, client_command_id, content_hash, seal_decision
 from shared.runtime.cursors import Cursors
@@ -144,6 +144,7 @@ class Gateways:
         trace = tracing.carried(http.headers.get("traceparent"))
         try:
             with tracing.span(f"POST {route.operation_id}", trace, root=True) as trace:
+                logs.TRACE.set(trace)
                 response = await self._command(hosted, route, http, trace)
         except Stop as stop:
             response = stop.response()
@@ -206,6 +207,7 @@ class Gateways:
 
     async def begin_read(self, hosted: Hosted, route: ReadRoute, http: HttpRequest) -> str:
         """What comes before every read, a stream too: token, path, parameters, positions. Gives the subject."""
+        logs.TRACE.set(tracing.carried(http.headers.get("traceparent")))
         subject = self.verifier.subject(http.headers.get("authorization"))
         _check_path(http)
         allowed = route.query if route.stream else (*route.query, "cursor", "limit")
@@ -218,6 +220,7 @@ class Gateways:
         self, hosted: Hosted, route: ReadRoute, http: HttpRequest, subject: str, readings: Readings | None = None
     ) -> Asked:
         """A read request that the policy allows, with its snapshot open. Raises ``Refused``."""
+        logs.TRACE.set(tracing.carried(http.headers.get("traceparent")))
         request = Asked(self, hosted, subject, http, route.action, readings)
         try:
             resource = route.resource(request)
@@ -302,6 +305,7 @@ class CommandJob:
     def begin(self, readings: Readings) -> Response | Future[Any]:
         """The stored answer of a repeat, or the future of the append. Raises ``Stop`` and ``Refused``."""
         hosted, route, headers = self.hosted, self.route, self.http.headers
+        logs.TRACE.set(self.trace)
         if headers.get("idempotency-key", "").startswith(IMPORT_KEY):
             # These ids are the office's: nobody else may learn what they were answered.
             with Asked(self.web, hosted, self.subject, self.http, route.action, readings):
@@ -484,7 +488,7 @@ def guard(app: FastAPI) -> None:
         ).response()
 
     async def unknown(_: HttpRequest, error: Exception) -> Response:
-        logger.error("unexpected", error=type(error).__name__, detail=str(error)[:300])
+        logger.error("unexpected", error=logs.cause(error))
         return Stop(500, "internal", "내부 오류입니다.", "Internal error.").response()
 
     async def stopped(_: HttpRequest, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from shared.runtime import metrics
+from shared.runtime import logs, metrics
 from shared.runtime.access import Issuer
 from shared.runtime.directory import Directory
 from shared.runtime.http import guard
@@ -71,7 +71,7 @@ def application(issuer: Issuer, url: str, directory: Callable[[], Directory]) ->
         try:
             subject = await run_in_threadpool(look, office)
         except Exception as error:
-            logger.warning("no reference facts", error=type(error).__name__, detail=str(error)[:200])
+            logger.warning("no reference facts", error=logs.cause(error))
             return unavailable().response()
         if subject is None:
             raise bad_request("not_found", "오늘 그 직위를 맡은 이가 없습니다.", "Nobody holds this office today.", 404)

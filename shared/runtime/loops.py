@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 
 import structlog
 
-from shared.runtime import metrics
+from shared.runtime import logs, metrics
 from shared.runtime.views import Marks
 
 logger = structlog.get_logger("maru.follow")
@@ -95,7 +95,7 @@ class Loop(threading.Thread):
             except Exception as error:
                 if self._ending:
                     break
-                logger.warning("step failed", loop=self.name, error=type(error).__name__, detail=str(error)[:500])
+                logger.warning("step failed", loop=self.name, error=logs.cause(error))
                 metrics.LOOP_FAILURES.labels(self.name).inc()
                 found = False
                 failures += 1

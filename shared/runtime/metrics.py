@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -11,10 +13,14 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+# Each counter would have a second series with the time of its beginning: nobody asks for those.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 APPENDED = Counter("maru_events_appended_total", "Events appended to the log", ["service", "type"])
 BATCH_SIZE = Histogram(
@@ -35,13 +41,48 @@ VIEW_RECORDS = Counter("maru_view_records_total", "Records read by the views' fo
 LOOP_FAILURES = Counter("maru_loop_failures_total", "Steps of a loop that raised", ["loop"])
 DUE_FIRED = Counter("maru_due_fired_total", "Due rows fired", ["service"])
 
+PROBE_FAILURES = Counter("maru_probe_failures_total", "Times that Prometheus asked and a database did not answer")
 
-Reading = tuple[str, str, dict[str, str], float]
-"""Name, help, labels and value of something that is read when Prometheus asks."""
+
+Kind = Literal["gauge", "counter", "histogram"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value that was read when Prometheus asked; ``labels`` in the order of the metric's names."""
+
+    of: Read
+    labels: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True)
+class Read:
+    """A metric as Prometheus sees it. As such: one that is read when it asks, and not counted beforehand."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...] = ()
+    kind: Kind = "gauge"
+
+    def __call__(self, value: float, *labels: str) -> Reading:
+        """A value of it. Raises ``ValueError`` for other labels than it has."""
+        if len(labels) != len(self.labels):
+            raise ValueError(f"{self.name} has the labels {self.labels}")
+        return Reading(self, labels, value)
+
+
+READ: dict[str, Read] = {}
+"""Every metric that is read when Prometheus asks, by its name."""
+
+
+def _read(name: str, text: str, *labels: str, kind: Kind = "gauge") -> Read:
+    READ[name] = made = Read(name, text, labels, kind)
+    return made
 
 
 class Probe(Collector):
-    """Gauges that are read from the databases when Prometheus asks."""
+    """What is read from databases and from this process's state when Prometheus asks."""
 
     def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
         self._read = read
@@ -50,12 +91,18 @@ class Probe(Collector):
         """Nothing: the databases are read only when they are asked."""
         return ()
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """One family a name; rows are (name, help, labels, value)."""
-        families: dict[str, GaugeMetricFamily] = {}
-        for name, text, labels, value in self._read():
-            family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
-            family.add_metric(list(labels.values()), value)
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        """One family a metric. A database that does not answer is counted, and what it would tell is left out."""
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+        try:
+            for reading in self._read():
+                metric = reading.of
+                if metric.name not in families:
+                    made = GaugeMetricFamily if metric.kind == "gauge" else CounterMetricFamily
+                    families[metric.name] = made(metric.name, metric.text, labels=metric.labels)
+                families[metric.name].add_metric(reading.labels, reading.value)
+        except Exception:
+            PROBE_FAILURES.inc()
         return families.values()
 
 
@@ -63,7 +110,9 @@ def exposition(probe: Probe) -> tuple[bytes, str]:
     """All metrics as text, and its content type: what this process counts, and what one system's databases say."""
     own = CollectorRegistry()
     own.register(probe)
-    return generate_latest(REGISTRY) + generate_latest(own), CONTENT_TYPE_LATEST
+    # The databases first, so that a failure of theirs is counted in this very answer.
+    read = generate_latest(own)
+    return generate_latest(REGISTRY) + read, CONTENT_TYPE_LATEST
 
 
 RELAY_PUBLISHED = Counter("maru_relay_published_total", "Events published and confirmed", ["service"])
@@ -97,3 +146,69 @@ NOTIFICATIONS = Counter(
     "Attempts to notify over a channel outside, by outcome: delivered, failed, given_up",
     ["channel", "outcome"],
 )
+
+# Read when Prometheus asks: of a service's databases and loops
+
+LOOP_HEARTBEAT = _read("maru_loop_heartbeat_seconds", "When a loop last turned (Unix time)", "loop")
+INBOX_WAITING = _read("maru_inbox_waiting", "Inbox records that wait for a reaction", "service")
+INBOX_OLDEST = _read("maru_inbox_oldest_seconds", "Age of the oldest waiting inbox record", "service")
+INBOX_PARKED = _read("maru_inbox_parked", "Parked inbox records", "service")
+LOG_POSITION = _read("maru_log_position", "Last position of the log", "service")
+VIEW_BEHIND = _read("maru_view_behind_events", "Own events that a view has not folded yet", "service", "view")
+VIEW_INBOX_BEHIND = _read(
+    "maru_view_inbox_behind_records", "Inbox records that a view has not folded yet", "service", "view"
+)
+VIEW_PARKED = _read("maru_view_parked", "Records that a view could not fold, and those behind them", "service", "view")
+
+# Of the procedure, read from the views by whoever follows them; business time
+
+CASES_OPEN = _read(
+    "maru_cases_open", "Open cases by stage and region; one of several regions counts in each", "tier", "region"
+)
+CASES_OLDEST = _read(
+    "maru_cases_oldest_age_seconds", "How long the case has been there that is there longest, by stage", "tier"
+)
+CASES_OVERDUE = _read("maru_cases_overdue", "Open cases whose holder is past the date, by stage", "tier")
+WORK_WAITING = _read(
+    "maru_work_waiting", "Things to do: holding, triage, consultation (an opinion owed), move_refused", "kind"
+)
+WORK_OVERDUE = _read("maru_work_overdue", "Things to do that are past their date", "kind")
+ESCALATIONS = _read(
+    "maru_escalations_total", "Times that a case was sent up, by the tier that received it", "tier", kind="counter"
+)
+POLICIES = _read("maru_policies", "Policies by state: drafted, adopted, in_implementation, implemented", "state")
+ADOPTIONS = _read("maru_policy_adoptions_total", "Policies adopted since the beginning", kind="counter")
+TASKS_OVERDUE = _read("maru_policy_tasks_overdue", "Tasks of policies not done and past their date")
+DECISIONS_UNDELIVERED = _read(
+    "maru_decisions_undelivered",
+    "Decisions not in the raiser's inbox yet (inbox), or not arrived or given up over a channel outside",
+    "where",
+)
+NOTICES_UNDELIVERED = _read(
+    "maru_notices_undelivered", "Notices not arrived over a channel outside: waiting, given_up", "channel", "state"
+)
+
+# Of the observer's state
+
+OBSERVER_READY = _read("maru_observer_ready", "1 where the observer has caught up or moves")
+OBSERVER_FAULTS = _read("maru_observer_faults", "Faults found in the topics, by kind", "kind")
+OBSERVER_UNANSWERED = _read("maru_observer_unanswered", "Facts past their time without an answer")
+OBSERVER_REPEATS = _read("maru_observer_repeats", "Records read that had been read before")
+OBSERVER_UNCHECKED = _read("maru_observer_unchecked", "What could not be judged: forgotten")
+OBSERVER_AGE = _read("maru_observer_complete_age_seconds", "Age of the last complete reading")
+OBSERVER_BEHIND = _read("maru_observer_behind_records", "Records in the topic, not read yet", "topic")
+OBSERVER_PULSE = _read(
+    "maru_observer_pulse_events", "Events of cases in the last hour and day", "window", "tier", "region"
+)
+OBSERVER_HELD = _read("maru_observer_held", "Entries held in memory, each kind bounded", "what")
+
+
+def declared() -> list[Read]:
+    """Every metric of this file, by name: what is counted and what is read."""
+    kinds: dict[type, Kind] = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
+    counted = [
+        Read(one._name + "_total" * isinstance(one, Counter), one._documentation, one._labelnames, kinds[type(one)])
+        for one in globals().values()
+        if isinstance(one, Counter | Gauge | Histogram)
+    ]
+    return sorted([*counted, *READ.values()], key=lambda metric: metric.name)

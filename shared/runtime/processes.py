@@ -36,7 +36,7 @@ from shared.runtime.log_database import STORED
 from shared.runtime.problems import unavailable
 from shared.runtime.relay import Relay
 from shared.runtime.settings import BadSetting, Settings
-from shared.runtime.system import HEARTBEAT, gauges, heartbeats, silent_loops
+from shared.runtime.system import gauges, heartbeats, silent_loops
 from shared.runtime.views import STORE_DOWN, RebuildRunning
 from shared.runtime.web import HttpServer
 
@@ -203,7 +203,7 @@ def relay(service: Service, settings: Settings) -> int:
             try:
                 loop.run_until_complete(publishing.run(stop))
             except Exception as error:
-                logger.exception("relay ended", process=process.name, error=str(error)[:300])
+                logger.error("relay ended", process=process.name, exc_info=error)
                 process.end(1)
             finally:
                 loop.close()
@@ -218,9 +218,10 @@ def relay(service: Service, settings: Settings) -> int:
 
         unlisten = log.database.listen(wake)
         thread.start()
-        beat = {"loop": f"{service.name}-relay"}
+        beat = f"{service.name}-relay"
         process.door.app = probes(
-            lambda: _problem(publishing.problem), metrics.Probe(lambda: [(*HEARTBEAT, beat, publishing.turned_at)])
+            lambda: _problem(publishing.problem),
+            metrics.Probe(lambda: [metrics.LOOP_HEARTBEAT(publishing.turned_at, beat)]),
         )
 
         def close() -> None:

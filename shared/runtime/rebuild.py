@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Connection, delete, select, update
 
+from shared.runtime import logs
 from shared.runtime.declare import Tables, View
 from shared.runtime.folding import INBOX, fold_rows, select_rows
 from shared.runtime.log import EventLog, Unread
@@ -158,7 +159,7 @@ class _Building:
             with self._store.write() as db, gathered(db):
                 page = self._fold_page(db, careful=False)
         except Exception as error:
-            logger.warning("fold failed", view=self._view.name, error=f"{type(error).__name__}: {error}"[:500])
+            logger.warning("fold failed", view=self._view.name, error=logs.cause(error))
             with self._store.write() as db:
                 page = self._fold_page(db, careful=True)
         return self._keep(page)

@@ -22,12 +22,12 @@ from shared.runtime.cursors import Cursors
 from shared.runtime.databases import Databases
 from shared.runtime.declare import Service
 from shared.runtime.effects import opened as effects_opened
+from shared.runtime.folding import INBOX, parked_records
 from shared.runtime.hosted import Hosted, wait_idle
 from shared.runtime.http import Gateways
 from shared.runtime.log import PARKED_ROWS
 from shared.runtime.loops import Pressure
 from shared.runtime.settings import Settings
-from shared.runtime.views import SCAN
 from shared.runtime.web import CannotStart, HttpServer
 
 SILENT_SECONDS = 30.0
@@ -182,34 +182,35 @@ def silent_loops(hosted: Sequence[Hosted]) -> list[str]:
     ]
 
 
-HEARTBEAT = ("maru_loop_heartbeat_seconds", "When a loop last turned (Unix time)")
-
-
 def heartbeats(hosted: Hosted) -> Iterator[metrics.Reading]:
     """When each loop of this process last turned."""
     for loop in hosted.loops:
-        yield *HEARTBEAT, {"loop": loop.name}, loop.turned_at
+        yield metrics.LOOP_HEARTBEAT(loop.turned_at, loop.name)
 
 
 def gauges(hosted: Hosted) -> Iterator[metrics.Reading]:
-    """What a service's databases and loops say, read when Prometheus asks."""
-    label = {"service": hosted.name}
-    rows: list[tuple[Any, ...]] = hosted.log.query(
+    """What a service's loops and databases say, read when Prometheus asks; the loops first, for they always answer."""
+    yield from heartbeats(hosted)
+    name, query = hosted.name, hosted.log.query
+    rows: list[tuple[Any, ...]] = query(
         "SELECT COUNT(*), COALESCE(MIN(first_seen), 0) FROM inbox WHERE state = 'waiting'"
     )
     waiting, oldest = rows[0]
-    yield "maru_inbox_waiting", "Inbox records that wait for a reaction", label, waiting
-    age = time.time() - oldest if waiting else 0.0
-    yield "maru_inbox_oldest_seconds", "Age of the oldest waiting inbox record", label, age
-    parked = hosted.log.query(f"SELECT COUNT(*) FROM inbox WHERE {PARKED_ROWS}")[0][0]  # noqa: S608
-    yield "maru_inbox_parked", "Parked inbox records", label, parked
-    last = hosted.log.last_position()
-    yield "maru_log_position", "Last position of the log", label, last
-    yield from heartbeats(hosted)
+    yield metrics.INBOX_WAITING(waiting, name)
+    yield metrics.INBOX_OLDEST(time.time() - oldest if waiting else 0.0, name)
+    yield metrics.INBOX_PARKED(query(f"SELECT COUNT(*) FROM inbox WHERE {PARKED_ROWS}")[0][0], name)  # noqa: S608
+    # How far views have come is in their database: another follower may hold the lease. It is read before the ends.
+    with hosted.store.read() as db:
+        generations, scans, parked = hosted.store.generations(db), hosted.store.scans(db), parked_records(db)
+    last, last_inbox = hosted.log.last_position(), query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
+    yield metrics.LOG_POSITION(last, name)
     for view in hosted.views:
-        scan = hosted.progress.views.get(view.name, {}).get((hosted.name, 0, SCAN), 0)
-        named = {"service": hosted.name, "view": view.name}
-        yield "maru_view_behind_events", "Own events that a view has not folded yet", named, last - scan
+        generation = generations[view.name]
+        yield metrics.VIEW_BEHIND(max(0, last - scans.get((view.name, generation, name), 0)), name, view.name)
+        behind = max(0, last_inbox - scans.get((view.name, generation, INBOX), 0))
+        yield metrics.VIEW_INBOX_BEHIND(behind, name, view.name)
+        yield metrics.VIEW_PARKED(parked.get(view.name, 0), name, view.name)
+    yield from hosted.figures.read()
 
 
 @contextmanager

@@ -65,33 +65,31 @@ def told(observer: Observer) -> dict[str, Any]:
     }
 
 
-def gauges(observer: Observer) -> Iterable[tuple[str, str, dict[str, str], float]]:
+def gauges(observer: Observer) -> Iterable[metrics.Reading]:
     """What is read from the observer's state when Prometheus asks."""
-    yield "maru_observer_ready", "1 where the observer has caught up or moves", {}, float(observer.ready())
+    yield metrics.OBSERVER_READY(observer.ready())
     if observer.watch is not None:
         yield from _gauges(observer.watch)
 
 
-def _gauges(watch: Watch) -> Iterator[tuple[str, str, dict[str, str], float]]:
+def _gauges(watch: Watch) -> Iterator[metrics.Reading]:
     observed = watch.observed
     for kind, found in observed.faults.items():
-        yield "maru_observer_faults", "Faults found in the topics, by kind", {"kind": kind}, found.count
-    yield "maru_observer_unanswered", "Facts past their time without an answer", {}, observed.unanswered
-    yield "maru_observer_repeats", "Records read that had been read before", {}, observed.repeats
-    yield "maru_observer_unchecked", "What could not be judged: forgotten", {}, observed.unchecked
-    since = watch.began if watch.complete is None else watch.complete
-    yield "maru_observer_complete_age_seconds", "Age of the last complete reading", {}, time.time() - since
+        yield metrics.OBSERVER_FAULTS(found.count, kind)
+    yield metrics.OBSERVER_UNANSWERED(observed.unanswered)
+    yield metrics.OBSERVER_REPEATS(observed.repeats)
+    yield metrics.OBSERVER_UNCHECKED(observed.unchecked)
+    yield metrics.OBSERVER_AGE(time.time() - (watch.began if watch.complete is None else watch.complete))
     behind = Counter[str]()
     for (topic, _), left in watch.behind().items():
         behind[topic] += left
     for topic, left in behind.items():
-        yield "maru_observer_behind_records", "Records in the topic, not read yet", {"topic": topic}, left
+        yield metrics.OBSERVER_BEHIND(left, topic)
     for name, table in watch.pulse.items():
         for (tier, region), count in table.totals().items():
-            labels = {"window": name, "tier": tier, "region": region}
-            yield "maru_observer_pulse_events", "Events of cases in the last hour and day", labels, count
+            yield metrics.OBSERVER_PULSE(count, name, tier, region)
     for what, held, _ in observed.held():
-        yield "maru_observer_held", "Entries held in memory, each kind bounded", {"what": what}, held
+        yield metrics.OBSERVER_HELD(held, what)
 
 
 def http(observer: Observer) -> FastAPI:

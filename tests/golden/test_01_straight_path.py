@@ -872,9 +872,7 @@ def test_L1_keys_versions_and_problems(walked: Walked) -> None:
         assert "application/problem+json" in operation["responses"]["409"]["content"]
 
 
-@pytest.mark.capability(
-    "L6", part="no domain metrics yet: age by tier, breaches, share of overrides, time of a rebuild"
-)
+@pytest.mark.capability("L6", part="no share of overrides, no time of a rebuild")
 def test_L6_metrics_are_exposed(walked: Walked) -> None:
     text = walked.play.system.metrics()
     for name in (
