@@ -9,7 +9,7 @@ from shared.runtime.declare import Service
 from shared.runtime.directory import DIRECTORY
 from shared.runtime.log import EventLog
 from shared.runtime.recorders import LogDatabase, PostgresDatabase, SqliteDatabase, provision
-from shared.runtime.settings import BadSetting, Settings
+from shared.runtime.settings import Settings, bad
 from shared.runtime.views import ViewStore
 
 
@@ -68,7 +68,7 @@ class Databases:
             SqliteDatabase(self.folder / service.name / "log.db").create(service.name)
         else:
             if self.admin is None:
-                raise BadSetting("database_admin (MARU_DATABASE_ADMIN): maru migrate needs an owner's PostgreSQL URL")
+                raise bad("database_admin", "maru migrate needs an owner's PostgreSQL URL")
             provision(service.name, url, self.admin.replace("{service}", service.name))
         ViewStore.create(self.folder / service.name / "views.db" if url is None else url, (DIRECTORY, *service.views))
         if service.mutable is not None:
