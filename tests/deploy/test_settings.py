@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from services import cli
 from services.demonstration import make
-from shared.runtime import processes
+from shared.runtime import logs, processes
 from shared.runtime import settings as settings_of
 from shared.runtime.settings import BadSetting, Settings, is_default_password, load
 
@@ -47,6 +47,8 @@ def start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             monkeypatch.setenv(name, value)
         # What should have been refused must not run here until somebody ends it.
         monkeypatch.setattr(processes.Process, "run", lambda *_: 99)
+        # Nor may the log of other tests go to this one's standard error.
+        monkeypatch.setattr(logs, "configure", lambda *_: None)
         monkeypatch.setattr("sys.argv", ["maru", *command.split()])
         with pytest.raises(SystemExit) as ended:
             cli.main()
