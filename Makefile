@@ -14,7 +14,7 @@ help:
 	@echo "make full      the same with PostgreSQL, Kafka and a process for each part   (args=--once: end after the audit)"
 	@echo "make test      the whole test suite                                          (args='-k name': some of it)"
 	@echo "make faults    the long lane of fault tests, with its counts                 (args='-k R5': one of them)"
-	@echo "make check     style, types, import contracts, committed files equal generated ones"
+	@echo "make check     style, types, import contracts, generated files, image and manifests"
 	@echo "make bench     the figures, each beside its limit"
 	@echo "make generate  write contracts/, docs/events.md and docs/capabilities.md anew"
 	@echo "make clean     remove .venv and caches; data folders stay"
@@ -38,6 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m services.generate --check
+	$(BIN)/python -m tests.deploy.checks
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench $(args)

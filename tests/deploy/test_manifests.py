@@ -169,6 +169,7 @@ def test_rights_in_compose_are_those_of_the_typed_table() -> None:
 
 DEPLOYMENTS = of_kind("Deployment")
 JOBS = of_kind("Job")
+WORKLOADS: dict[str, Document] = {**DEPLOYMENTS, **JOBS}
 
 
 def test_every_process_is_a_deployment() -> None:
@@ -204,9 +205,9 @@ def _selects(selector: Document, labels: dict[str, str]) -> bool:
     return named and all(row["operator"] == "In" and labels.get(row["key"]) in row["values"] for row in rows)
 
 
-@pytest.mark.parametrize("name", {**DEPLOYMENTS, **JOBS})
+@pytest.mark.parametrize("name", WORKLOADS)
 def test_a_pod_is_restricted_and_has_limits(name: str) -> None:
-    workload = {**DEPLOYMENTS, **JOBS}[name]
+    workload = WORKLOADS[name]
     pod = workload["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is pod["enableServiceLinks"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -219,7 +220,7 @@ def test_a_pod_is_restricted_and_has_limits(name: str) -> None:
 
 
 def _given() -> Iterator[tuple[str, Document, Document]]:
-    for name, workload in {**DEPLOYMENTS, **JOBS}.items():
+    for name, workload in WORKLOADS.items():
         for one in containers(workload):
             yield f"{name} {one['name']}", workload["spec"]["template"]["spec"], one
 
@@ -236,7 +237,7 @@ def test_a_command_and_its_environment_are_taken(
         environment |= maps[source["configMapRef"]["name"]]["data"]
     environment |= {row["name"]: row["value"] for row in one.get("env", [])}
     mounted = {row["name"]: row["mountPath"] for row in one["volumeMounts"]}
-    brought = {
+    brought: dict[str, Path | str] = {
         "ca.crt": made / "kafka" / "ca.pem",
         "user.crt": made / "issues" / "client.pem",
         "user.key": made / "issues" / "client.key",
@@ -342,11 +343,10 @@ def test_followers_scale_by_the_age_of_what_waits_and_never_beyond_slots() -> No
 def test_the_ingress_sends_each_first_segment_to_its_service() -> None:
     (rule,) = of_kind("Ingress")["maru"]["spec"]["rules"]
     found = {row["path"]: row["backend"]["service"]["name"] for row in rule["http"]["paths"]}
-    wanted = {
-        "/" + "/".join(route.path.split("/")[1:3]): f"{service.name}-gateway"
-        for service in SERVICES
-        for route in (*service.gateway.commands, *service.gateway.reads)
-    }
+    wanted: dict[str, str] = {}
+    for service in SERVICES:
+        routes = [route.path for route in service.gateway.commands] + [route.path for route in service.gateway.reads]
+        wanted |= {"/" + "/".join(path.split("/")[1:3]): f"{service.name}-gateway" for path in routes}
     assert found == wanted
 
 
