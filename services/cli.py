@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -293,7 +294,8 @@ def seed(
     if service is not None:
         one = _service(service)
         # Nobody is waited for: where its followers are up already or come later, they hear it.
-        with Opened((one,), databases, settings, wait=0) as alone:
+        lock = folder_lock(settings.data) if databases.url is None else nullcontext()
+        with lock, Opened((one,), databases, settings, wait=0) as alone:
             new = showing.seed(alone, as_json, clock=one.name == CLOCK_OF)
     elif databases.url is None:
         with opened(SERVICES, settings) as system:
