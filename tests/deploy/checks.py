@@ -104,7 +104,7 @@ def kubernetes_schemas() -> str | None:
 def custom_schemas() -> str | None:
     """Custom resources of Strimzi, KEDA and the Prometheus operator by their schemas.
 
-    These know types and what is required, and let a field that nobody knows pass. One fault is planted: it must be found.
+    These know types and what is required, and let a field that nobody knows pass. A planted fault must be found.
     """
     documents = [d for d in _documents() if d["apiVersion"].partition("/")[0] in CUSTOM]
     topic = next(d for d in documents if d["kind"] == "KafkaTopic")
