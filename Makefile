@@ -14,7 +14,7 @@ help:
 	@echo "make full      the same with PostgreSQL, Kafka and a process for each part   (args=--once: end after the audit)"
 	@echo "make test      the whole test suite                                          (args='-k name': some of it)"
 	@echo "make faults    the long lane of fault tests, with its counts                 (args='-k R5': one of them)"
-	@echo "make check     style, types, import contracts, generated files, contracts that readers can still read"
+	@echo "make check     style, types, import contracts, generated files, contracts, alerts, image and manifests"
 	@echo "make bench     the figures, each beside its limit"
 	@echo "make generate  write contracts/, the generated pages of docs/ and the dashboard anew"
 	@echo "make clean     remove .venv and caches; data folders stay"
@@ -41,6 +41,7 @@ check: $(VENV)/.dev $(BIN)/promtool
 	$(BIN)/python -m services.compatibility
 	$(BIN)/python -m checks.asyncapi
 	$(BIN)/python -m services.promtool
+	$(BIN)/python -m tests.deploy.checks
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m bench $(args)

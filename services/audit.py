@@ -23,6 +23,7 @@ from services.audit_folds import SHOWN, Logs, Shown
 from services.audit_journal import never_older, told_once
 from services.audit_running import check_running
 from services.audit_topics import published
+from shared.runtime.brokers import Brokers
 from shared.runtime.databases import Databases
 from shared.runtime.reading import CannotRead
 
@@ -38,7 +39,7 @@ def audit(
     wait: float = 30,
     told: Told = lambda done, total: None,
     *,
-    kafka: str | None = None,
+    kafka: Brokers | str | None = None,
 ) -> Findings:
     """Check what is stored, the system stopped or in use. Raises ``NoData``.
 
@@ -89,7 +90,12 @@ def _name_of(databases: Databases) -> str:
 
 
 def _check_when_idle(
-    databases: Databases, journals: Sequence[Path], kafka: str | None, findings: Findings, end: float, told: Told
+    databases: Databases,
+    journals: Sequence[Path],
+    kafka: Brokers | str | None,
+    findings: Findings,
+    end: float,
+    told: Told,
 ) -> Busy | None:
     """Check everything in the first snapshot that is idle; gives what kept it from being so until the end."""
     while True:
@@ -109,7 +115,7 @@ def _check_when_idle(
 
 
 def _check_everything(
-    files: Files, journals: Sequence[Path], kafka: str | None, findings: Findings, told: Told
+    files: Files, journals: Sequence[Path], kafka: Brokers | str | None, findings: Findings, told: Told
 ) -> None:
     checks = findings.checks
     book = _check_logs(files, findings)

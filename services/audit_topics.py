@@ -12,6 +12,7 @@ from typing import NamedTuple
 from services.audit_book import HEARS, SLOTS, TOPIC, Book, Checking, name_of
 from services.audit_findings import Check, Reported
 from services.audit_folds import Event
+from shared.runtime.brokers import Brokers
 from shared.runtime.kafka import FAILURES, Consumer, Heard, Place
 from shared.runtime.reading import CannotRead, log_of, number
 from shared.runtime.records import Foreign, from_record
@@ -40,7 +41,7 @@ class Topics(NamedTuple):
     foreign: Counter[tuple[str, str]]
 
 
-def read_topics(bootstrap: str) -> Topics:
+def read_topics(bootstrap: Brokers | str) -> Topics:
     """Read every topic from its beginning to where it ends now. Raises ``CannotRead``."""
     try:
         return asyncio.run(_read(bootstrap))
@@ -48,7 +49,7 @@ def read_topics(bootstrap: str) -> Topics:
         raise CannotRead(f"Kafka at {bootstrap} cannot be read: {type(error).__name__}: {error}") from error
 
 
-async def _read(bootstrap: str) -> Topics:
+async def _read(bootstrap: Brokers | str) -> Topics:
     service_of = {topic: service for service, topic in TOPIC.items()}
     topics = Topics({service: [] for service in HEARS}, Counter())
     places = [(topic, partition) for topic in TOPIC.values() for partition in range(SLOTS)]
@@ -84,7 +85,7 @@ def _take(topics: Topics, service: str, place: Place, records: Iterable[Heard], 
         )
 
 
-def published(bootstrap: str) -> Checking:
+def published(bootstrap: Brokers | str) -> Checking:
     """The check of I3; the topics are read after the logs, so they may hold what was stored since."""
 
     def check_published(book: Book, check: Check) -> None:

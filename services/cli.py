@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ from services.local_processes import ServerFailed
 from services.start import Opened
 from shared.runtime import logs
 from shared.runtime import settings as settings_of
+from shared.runtime.brokers import Brokers
 from shared.runtime.databases import Databases
 from shared.runtime.declare import Service, View
 from shared.runtime.directory import DIRECTORY
@@ -50,6 +52,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 UrlOption = Annotated[str | None, typer.Option("--url", help="Address of the system; unset: the one that runs here.")]
 ServiceArgument = Annotated[str, typer.Argument(help="issues, routing, meetings or notifications.")]
 DEFAULT_URL = "http://127.0.0.1:8700"
+CLOCK_OF = "routing"
+"""The service that keeps the business clock."""
 FULL_FOLDER = Path("var/maru-full")
 """The data folder of ``up --full``, unless told; and of the other commands while that system runs."""
 
@@ -196,10 +200,7 @@ def observe() -> None:
     from services.observing import watched
     from shared.runtime import observer
 
-    settings = _process_settings()
-    if settings.kafka is None:
-        raise BadSetting("kafka (MARU_KAFKA): the observer needs Kafka's bootstrap servers, as host:port")
-    observer.run(settings, watched())
+    observer.run(_process_settings(), watched())
 
 
 # Tables, topics, reference data
@@ -231,15 +232,14 @@ def topics(data: DataOption = None, as_json: JsonOption = False) -> None:
     from shared.contracts.topics import TOPICS
     from shared.runtime import kafka
 
-    bootstrap = _kafka(_settings(data=data))
-    if bootstrap is None:
-        raise BadSetting("kafka (MARU_KAFKA): Kafka's bootstrap servers are needed, as host:port")
+    settings = _settings(data=data)
+    brokers = _kafka(settings) or Brokers.of(settings)
     try:
-        asyncio.run(kafka.ensure_topics(bootstrap, TOPICS))
+        asyncio.run(kafka.ensure_topics(brokers, TOPICS))
     except kafka.OtherPartitions as error:
         stop(str(error), 1)
     except kafka.FAILURES as error:
-        stop(f"Kafka does not answer at {bootstrap}: {error or type(error).__name__}", 8)
+        stop(f"Kafka does not answer at {brokers}: {error or type(error).__name__}", 8)
     rows = [{"topic": one.name, "partitions": one.partitions, "key": one.key} for one in TOPICS]
 
     def text() -> None:
@@ -251,18 +251,53 @@ def topics(data: DataOption = None, as_json: JsonOption = False) -> None:
     say(rows, as_json, text)
 
 
-def _kafka(settings: Settings) -> str | None:
+def _kafka(settings: Settings) -> Brokers | None:
+    if settings.kafka is not None:
+        return Brokers.of(settings)
     running = full.running(settings.data)
-    return running.kafka if settings.kafka is None and running is not None else settings.kafka
+    return None if running is None else Brokers(running.kafka)
+
+
+@app.command(name="secrets")
+def secrets_command(
+    folder: Annotated[Path, typer.Argument(help="Where each reader gets a folder of its own.")],
+    postgres: Annotated[str, typer.Option("--postgres", help="The database server's host and port.")] = "postgres:5432",
+    as_json: JsonOption = False,
+) -> None:
+    """Passwords and certificates for a demonstration on one machine; what is there stays."""
+    from services import demonstration
+
+    if not demonstration.is_writable(folder):
+        stop(f"{folder} cannot be written.", 4)
+    made = demonstration.make(folder, [service.name for service in SERVICES], postgres=postgres)
+    say(
+        {"passwords": made.passwords, "certificates": made.certificates},
+        as_json,
+        lambda: console.print(
+            f"{len(made.passwords)} secrets and {len(made.certificates)} files of certificates made."
+        ),
+    )
 
 
 @app.command()
-def seed(data: DataOption = None, as_json: JsonOption = False) -> None:
+def seed(
+    service: Annotated[
+        str | None, typer.Argument(help="One service, on its own database; all of them unless told.")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Load the reference data as events; what is there already changes nothing."""
     settings = _settings(data=data)
     logs.configure("warning")
     databases = _databases(settings)
-    if databases.url is None:
+    if service is not None:
+        one = _service(service)
+        # Nobody is waited for: where its followers are up already or come later, they hear it.
+        lock = folder_lock(settings.data) if databases.url is None else nullcontext()
+        with lock, Opened((one,), databases, settings, wait=0) as alone:
+            new = showing.seed(alone, as_json, clock=one.name == CLOCK_OF)
+    elif databases.url is None:
         with opened(SERVICES, settings) as system:
             new = showing.seed(system, as_json)
     else:
@@ -397,7 +432,10 @@ def audit(
 def config(data: DataOption = None, port: PortOption = None, as_json: JsonOption = False) -> None:
     """Every setting, its value, where it came from; secrets masked."""
     options = {"data": data, "port": port}
-    rows = settings_of.explain(_settings(**options), options)
+    settings = _settings(**options)
+    rows = settings_of.explain(settings, options)
+    if not _is_told(options) and settings.data == FULL_FOLDER.resolve():
+        rows[0]["source"] = "the full system that runs there"
 
     def text() -> None:
         table = Table("setting", "value", "source", "meaning")

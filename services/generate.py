@@ -27,8 +27,8 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from services.__main__ import SERVICES
 from services.capabilities import capabilities_page
 from services.compatibility import refused
-from services.generate_asyncapi import document
 from services.dashboard import dashboard
+from services.generate_asyncapi import document
 from services.metrics_page import metrics_page
 from shared.contracts import codes
 from shared.contracts.envelope import Envelope, Event, Id, Line, Text, UnknownType, event_types

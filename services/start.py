@@ -69,13 +69,14 @@ class Opened:
         return wait_idle(self._hosted, self._wait)
 
 
-def prepare_folder(system: Seedable, told: Callable[[str, str], None] | None = None) -> int:
-    """Load the reference data and set the clock to the folder's start; gives the number of new acts.
+def prepare_folder(system: Seedable, told: Callable[[str, str], None] | None = None, *, clock: bool = True) -> int:
+    """Load the reference data and, with ``clock``, set the clock to the start; gives the number of new acts.
 
     Safe to repeat: external ids are command ids, and the first setting of the clock happens once.
     """
     new = system.seed(told)
-    start_clock(system)
+    if clock:
+        start_clock(system)
     return new
 
 

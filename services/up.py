@@ -190,8 +190,8 @@ def _show_addresses(full: FullSystem) -> None:
     console.print(table)
 
 
-def seed(system: Seedable, as_json: bool) -> int:
-    """Load the reference data, told in a bar; gives the number of new acts."""
+def seed(system: Seedable, as_json: bool, *, clock: bool = True) -> int:
+    """Load the reference data, told in a bar, and start the ``clock``; gives the number of new acts."""
     changed: list[str] = []
     with bar("Reference data", as_json) as progress:
         done = 0
@@ -203,7 +203,7 @@ def seed(system: Seedable, as_json: bool) -> int:
             if what == "changed":
                 changed.append(row)
 
-        new = prepare_folder(system, told)
+        new = prepare_folder(system, told, clock=clock)
     for row in changed:
         errors.print(f"{row} differs from what was loaded: facts stay; add a dated row instead.", markup=False)
     return new

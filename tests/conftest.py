@@ -13,7 +13,7 @@ from shared.runtime.databases import Databases
 from tests.full_form import FORMS, Form, Seeded
 from tests.places import on_postgresql
 
-TOGETHER = frozenset({"golden", "http", "faults", "kafka", "observer", "full", "email", "cli", "kill"})
+TOGETHER = frozenset({"deploy", "golden", "http", "faults", "kafka", "observer", "full", "email", "cli", "kill"})
 """Folders whose files share a system or a broker: one worker runs all of each, one after the other."""
 LONG_ON_FULL = frozenset(
     {"test_02_solved_on_site", "test_03_divergence", "test_beside_the_path", "test_tier_and_rule_by_data"}

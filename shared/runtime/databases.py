@@ -11,7 +11,7 @@ from shared.runtime.log import EventLog
 from shared.runtime.log_database import LogDatabase
 from shared.runtime.postgres_log import PostgresDatabase
 from shared.runtime.provision import provision
-from shared.runtime.settings import BadSetting, Settings
+from shared.runtime.settings import Settings, bad
 from shared.runtime.sqlite_log import SqliteDatabase
 from shared.runtime.views import ViewStore
 
@@ -71,7 +71,7 @@ class Databases:
             SqliteDatabase(self.folder / service.name / "log.db").create(service.name)
         else:
             if self.admin is None:
-                raise BadSetting("database_admin (MARU_DATABASE_ADMIN): maru migrate needs an owner's PostgreSQL URL")
+                raise bad("database_admin", "maru migrate needs an owner's PostgreSQL URL")
             provision(service.name, url, self.admin.replace("{service}", service.name))
         ViewStore.create(self.folder / service.name / "views.db" if url is None else url, (DIRECTORY, *service.views))
         if service.mutable is not None:

@@ -23,7 +23,7 @@ from shared.runtime.directory import Directory
 from shared.runtime.http import guard
 from shared.runtime.problems import bad_request, unavailable
 from shared.runtime.settings import Settings
-from shared.runtime.web import HttpServer
+from shared.runtime.web import CannotStart, HttpServer
 
 BANNER = """
  ****************************************************************************
@@ -105,13 +105,16 @@ def run(settings: Settings, directory: Callable[[], Directory]) -> int:
     """Serve on the settings' host and port until SIGTERM or SIGINT; gives the exit code.
 
     Its URL, and the issuer of its tokens, is the setting ``issuer``; its key is kept in the data folder.
-    Raises ``CannotStart`` (3) where the port is taken.
+    Raises ``CannotStart``: 3 where the port is taken, 4 where the folder cannot be written.
     """
     sys.stderr.write(BANNER)
     sys.stderr.flush()
     logger.warning("DEVELOPMENT ISSUER: gives anybody a token for any office", issuer=settings.issuer)
-    settings.data.mkdir(parents=True, exist_ok=True)
-    issuer = Issuer(settings.data, settings.issuer, settings.audience, settings.token_hours)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        issuer = Issuer(settings.data, settings.issuer, settings.audience, settings.token_hours)
+    except OSError as error:
+        raise CannotStart(f"{settings.data} cannot be written: {error.strerror}.", 4) from None
     server = HttpServer(application(issuer, settings.issuer, directory), settings.host, settings.port)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

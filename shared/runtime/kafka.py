@@ -21,6 +21,7 @@ from aiokafka.codec import has_lz4, has_zstd
 from aiokafka.errors import KafkaError, for_code
 
 from shared.contracts.topics import MAX_MESSAGE_BYTES, Topic
+from shared.runtime.brokers import SCRAM, Brokers
 
 REQUEST_SECONDS = 10.0
 STOP_SECONDS = 3.0
@@ -126,9 +127,21 @@ def _file_of(task: asyncio.Task[Any]) -> str:
     return str(getattr(code, "co_filename", ""))
 
 
-def _settings(bootstrap: str, client: str) -> dict[str, Any]:
+def client_settings(place: Brokers | str, client: str) -> dict[str, Any]:
+    """What every client of ours is made with. Raises ``OSError`` where a file of the credentials cannot be read."""
+    brokers = Brokers.at(place)
+    credentials: dict[str, Any] = {}
+    if brokers.protocol != "plaintext":
+        credentials = {"security_protocol": brokers.protocol.upper(), "ssl_context": brokers.tls()}
+    if brokers.protocol == "sasl_ssl":
+        credentials |= {
+            "sasl_mechanism": SCRAM,
+            "sasl_plain_username": brokers.user,
+            "sasl_plain_password": brokers.password,
+        }
     return {
-        "bootstrap_servers": bootstrap,
+        **credentials,
+        "bootstrap_servers": brokers.bootstrap,
         "client_id": client,
         "request_timeout_ms": int(REQUEST_SECONDS * 1000),
         "metadata_max_age_ms": 30_000,
@@ -139,8 +152,8 @@ def _settings(bootstrap: str, client: str) -> dict[str, Any]:
 class _Admin:
     """A connection for questions about the cluster."""
 
-    def __init__(self, bootstrap: str, client: str) -> None:
-        self._client = AIOKafkaAdminClient(**_settings(bootstrap, client))
+    def __init__(self, bootstrap: Brokers | str, client: str) -> None:
+        self._client = AIOKafkaAdminClient(**client_settings(bootstrap, client))
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
         try:
@@ -155,7 +168,7 @@ class _Admin:
         await _closed(self._client.close(), sweep=False)
 
 
-async def ensure_topics(bootstrap: str, topics: Iterable[Topic], *, seconds: float = REQUEST_SECONDS) -> None:
+async def ensure_topics(bootstrap: Brokers | str, topics: Iterable[Topic], *, seconds: float = REQUEST_SECONDS) -> None:
     """Make the topics that are not there, as the table says, and wait until each partition has a leader.
 
     Raises ``OtherPartitions`` for a topic with another number of partitions, one of ``FAILURES`` without a broker.
@@ -209,10 +222,10 @@ def _compression() -> str | None:
 class Producer:
     """Publishes batches to explicit partitions; after any error, ``stop`` it and make another."""
 
-    def __init__(self, bootstrap: str, client: str) -> None:
+    def __init__(self, bootstrap: Brokers | str, client: str) -> None:
         limit_logs()
         self._producer = AIOKafkaProducer(
-            **_settings(bootstrap, client),
+            **client_settings(bootstrap, client),
             acks="all",
             enable_idempotence=True,
             compression_type=_compression(),
@@ -261,17 +274,17 @@ class Producer:
 class Consumer:
     """Reads partitions that it is given, from offsets that it is given; belongs to no group and commits nothing."""
 
-    def __init__(self, bootstrap: str, client: str) -> None:
+    def __init__(self, bootstrap: Brokers | str, client: str) -> None:
         limit_logs()
         self._consumer = AIOKafkaConsumer(
-            **_settings(bootstrap, client),
+            **client_settings(bootstrap, client),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=250,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         )
-        self._admin = AIOKafkaAdminClient(**_settings(bootstrap, client))
+        self._admin = AIOKafkaAdminClient(**client_settings(bootstrap, client))
         self._next: dict[Place, int] = {}
 
     async def start(self) -> None:

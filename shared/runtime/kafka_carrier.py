@@ -21,6 +21,7 @@ import structlog
 
 from shared.contracts.topics import topic_of
 from shared.runtime import metrics, tracing
+from shared.runtime.brokers import Brokers
 from shared.runtime.chains import Chain, read_chains
 from shared.runtime.codec import SLOTS
 from shared.runtime.kafka import FAILURES, Consumer, Heard, OtherPartitions, Place, ensure_topics
@@ -55,7 +56,7 @@ class KafkaCarrier:
         log: EventLog,
         sources: Sequence[str],
         leases: Leases,
-        bootstrap: str,
+        bootstrap: Brokers | str,
         *,
         on_stuck: Callable[[], None],
         stuck_seconds: float = STUCK_SECONDS,

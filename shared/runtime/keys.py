@@ -10,7 +10,6 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ import jwt
 import structlog
 
 from shared.runtime.problems import Stop
-from shared.runtime.settings import BadSetting
+from shared.runtime.settings import BadSetting, is_loopback
 
 ALGORITHMS = frozenset({"EdDSA", "RS256", "ES256"})
 """What tokens may be signed with; a key of another algorithm is passed over."""
@@ -211,22 +210,16 @@ def check_issuer(issuer: str, development: bool) -> None:
         raise BadSetting(f"issuer (MARU_ISSUER): {issuer!r} is not the URL of an issuer")
     if development:
         return
-    if _is_this_machine(parts.hostname):
+    if is_loopback(parts.hostname):
         raise BadSetting(
             f"issuer (MARU_ISSUER): {issuer} is on this machine, as the development issuer is, who gives a token to "
-            "anybody; only with MARU_DEVELOPMENT=true"
+            f"anybody; {_RIGHT}"
         )
     if parts.scheme != "https":
-        raise BadSetting(f"issuer (MARU_ISSUER): {issuer} is not https; only with MARU_DEVELOPMENT=true")
+        raise BadSetting(f"issuer (MARU_ISSUER): {issuer} is not https; {_RIGHT}")
 
 
-def _is_this_machine(host: str) -> bool:
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(name)
-    except ValueError:
-        return False
-    inner = getattr(address, "ipv4_mapped", None) or address
-    return bool(inner.is_loopback or inner.is_unspecified)
+_RIGHT = (
+    "name the ministry's own OpenID Connect issuer, over https; only a demonstration, where the development issuer is "
+    "meant, says so with MARU_DEVELOPMENT=true"
+)

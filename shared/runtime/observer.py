@@ -30,7 +30,8 @@ import uvicorn
 from faust.windows import TumblingWindow
 
 from shared.contracts.topics import TOPICS
-from shared.runtime import kafka, metrics, telling
+from shared.runtime import kafka, metrics, telling, web
+from shared.runtime.brokers import SCRAM, Brokers
 from shared.runtime.observed import Observed
 from shared.runtime.records import Foreign, from_record
 from shared.runtime.settings import Settings
@@ -178,12 +179,23 @@ class Watch:
         await asyncio.wait(stopping, timeout=STOP_SECONDS)
 
 
+def credentials(brokers: Brokers) -> faust.SSLCredentials | faust.SASLCredentials | None:
+    """What Faust shows the brokers; ``None`` over plaintext. Raises ``OSError`` where a file cannot be read."""
+    tls = brokers.tls()
+    if tls is None:
+        return None
+    if brokers.user is None:
+        return faust.SSLCredentials(tls)
+    return faust.SASLCredentials(username=brokers.user, password=brokers.password, mechanism=SCRAM, ssl_context=tls)
+
+
 def _app(settings: Settings, cluster: str) -> faust.App:
     """The application. Its id names the cluster and this very start: see the top of this file."""
-    assert settings.kafka is not None
+    brokers = Brokers.of(settings)
     return _App(
         f"maru-observe-{cluster}-{uuid.uuid4().hex[:12]}",
-        broker=[f"kafka://{server.strip()}" for server in settings.kafka.split(",")],
+        broker=[f"kafka://{server.strip()}" for server in brokers.bootstrap.split(",")],
+        broker_credentials=credentials(brokers),
         autodiscover=False,
         store="memory://",
         consumer_auto_offset_reset="earliest",
@@ -235,9 +247,9 @@ class Observer:
     @contextlib.asynccontextmanager
     async def _survey(self) -> AsyncIterator[kafka.Consumer]:
         """A client beside Faust's own, which asks how far the topics go: a stalled one says that it has caught up."""
-        assert self._settings.kafka is not None
-        await kafka.ensure_topics(self._settings.kafka, TOPICS)
-        survey = kafka.Consumer(self._settings.kafka, "maru-observe-survey")
+        brokers = Brokers.of(self._settings)
+        await kafka.ensure_topics(brokers, TOPICS)
+        survey = kafka.Consumer(brokers, "maru-observe-survey")
         await survey.start()
         try:
             yield survey
@@ -297,10 +309,10 @@ class _Server(uvicorn.Server):
 def run(settings: Settings, watched: Watched, limits: Limits | None = None) -> None:
     """Watch until SIGTERM or SIGINT, then end the process: exit code 0, 7 s later at most. Never returns.
 
-    Raises ``ValueError`` without Kafka in the settings, ``OSError`` where the port is taken.
+    Raises ``BadSetting`` without Kafka in the settings, ``CannotStart`` (3) where the port is taken.
     """
-    if settings.kafka is None:
-        raise ValueError("the observer needs MARU_KAFKA")
+    Brokers.of(settings, wanted_by="the observer")
+    listening = web.listening(settings.host, settings.port)
     for name in ("faust", "mode", "aiokafka"):
         # The libraries say an outage thousands of times; what matters of it is told in our own words.
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -308,7 +320,6 @@ def run(settings: Settings, watched: Watched, limits: Limits | None = None) -> N
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-    listening = socket.create_server((settings.host, settings.port))
     asyncio.run(_program(settings, watched, limits or Limits(), listening))
 
 

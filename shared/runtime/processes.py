@@ -22,6 +22,7 @@ from shared.runtime import effects, metrics, tracing
 from shared.runtime import issuer as issuer_process
 from shared.runtime.access import PolicyTable, Verifier
 from shared.runtime.app import build, probes
+from shared.runtime.brokers import Brokers
 from shared.runtime.cursors import Cursors
 from shared.runtime.databases import Databases
 from shared.runtime.declare import Service
@@ -35,7 +36,7 @@ from shared.runtime.log import OtherVersion, Unavailable
 from shared.runtime.log_database import STORED
 from shared.runtime.problems import unavailable
 from shared.runtime.relay import Relay
-from shared.runtime.settings import BadSetting, Settings
+from shared.runtime.settings import Settings, bad
 from shared.runtime.system import gauges, heartbeats, silent_loops
 from shared.runtime.views import STORE_DOWN, RebuildRunning
 from shared.runtime.web import HttpServer
@@ -118,7 +119,11 @@ class Process:
 
 def serve(service: Service, settings: Settings) -> int:
     """The gateway of one service. Gives the exit code."""
+    if settings.issuer == Settings.model_fields["issuer"].default:
+        raise bad("issuer", "a gateway needs the URL of the ministry's OpenID Connect issuer")
     check_issuer(settings.issuer, settings.development)
+    policies = _policies(settings)
+    _deployed(settings)
     process = Process("gateway", service.name, settings)
     secret = settings.cursor_key
     cursors = Cursors(os.urandom(32).hex() if secret is None else secret.get_secret_value())
@@ -129,7 +134,7 @@ def serve(service: Service, settings: Settings) -> int:
         gateways = Gateways(
             [hosted],
             verifier,
-            PolicyTable.read(settings.reference / "policy"),
+            policies,
             cursors,
             development=settings.development,
             wait_seconds=min(settings.wait_seconds, ANSWER_SECONDS),
@@ -157,13 +162,14 @@ def serve(service: Service, settings: Settings) -> int:
 
 def follow(service: Service, settings: Settings) -> int:
     """A follower of one service: carrier, reactions, views and due rows, sharing the work with others by leases."""
-    bootstrap = _kafka(settings)
+    brokers = Brokers.of(settings, wanted_by="a follower")
+    _deployed(settings)
     process = Process("follower", service.name, settings)
 
     def opening() -> Callable[[], None]:
         hosted = Hosted(service, Databases.of(settings), attempts=effects.opened(service, settings))
         leases = Leases(hosted.log, settings.instance)
-        carrier = KafkaCarrier(hosted.log, service.hears, leases, bootstrap, on_stuck=lambda: process.end(STUCK))
+        carrier = KafkaCarrier(hosted.log, service.hears, leases, brokers, on_stuck=lambda: process.end(STUCK))
         try:
             hosted.follow(carrier.step, leases)
         except BaseException:
@@ -189,13 +195,14 @@ def follow(service: Service, settings: Settings) -> int:
 
 def relay(service: Service, settings: Settings) -> int:
     """The relay of one service: its log to its topic."""
-    bootstrap = _kafka(settings)
+    brokers = Brokers.of(settings, wanted_by="a relay")
+    _deployed(settings)
     process = Process("relay", service.name, settings)
 
     def opening() -> Callable[[], None]:
         log = Databases.of(settings).log(service.name)
         leases = Leases(log, settings.instance)
-        publishing = Relay(log, leases, bootstrap)
+        publishing = Relay(log, leases, brokers)
         stop = asyncio.Event()
         loop = asyncio.new_event_loop()
 
@@ -241,7 +248,12 @@ def relay(service: Service, settings: Settings) -> int:
 def issuer(settings: Settings) -> int:
     """The development issuer, which looks up who holds an office in routing's reference facts."""
     if not settings.development:
-        raise BadSetting("development (MARU_DEVELOPMENT): the development issuer starts only where this is true")
+        raise bad(
+            "development",
+            "the development issuer gives a token to anybody, and starts only in a demonstration, where this is true; "
+            "a deployment names the ministry's own issuer in MARU_ISSUER",
+        )
+    _deployed(settings)
     store = Databases.of(settings).views("routing")
     cache = DirectoryCache(store)
 
@@ -256,10 +268,17 @@ def issuer(settings: Settings) -> int:
         store.close()
 
 
-def _kafka(settings: Settings) -> str:
-    if settings.kafka is None:
-        raise BadSetting("kafka (MARU_KAFKA): a relay or a follower needs Kafka's bootstrap servers, as host:port")
-    return settings.kafka
+def _deployed(settings: Settings) -> None:
+    """Processes of a service share its database, which a file in one of them cannot be. Raises ``BadSetting``."""
+    if settings.database is None:
+        raise bad("database", "a process of a service needs the URL of the service's PostgreSQL database")
+
+
+def _policies(settings: Settings) -> PolicyTable:
+    folder = settings.reference / "policy"
+    if not folder.is_dir():
+        raise bad("reference", f"{settings.reference} is not the reference data: it has no folder policy")
+    return PolicyTable.read(folder)
 
 
 def _no_answer(hosted: Hosted) -> list[str]:

@@ -24,6 +24,7 @@ import structlog
 
 from shared.contracts.topics import topic_of
 from shared.runtime import metrics, tracing
+from shared.runtime.brokers import Brokers
 from shared.runtime.kafka import Consumer, Heard, OtherPartitions, Place, Producer, ensure_topics
 from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog, Unread
@@ -94,7 +95,7 @@ class Relay:
     """Publishes ``log``; ``run`` it in an event loop of its own process or thread."""
 
     def __init__(
-        self, log: EventLog, leases: Leases, bootstrap: str, *, page: int = PAGE, poll: float = POLL_SECONDS
+        self, log: EventLog, leases: Leases, bootstrap: Brokers | str, *, page: int = PAGE, poll: float = POLL_SECONDS
     ) -> None:
         self.topic = topic_of(log.service)
         self.wake = asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 import threading
@@ -19,18 +20,28 @@ class CannotStart(Exception):
         self.code = code
 
 
+def listening(host: str, port: int) -> socket.socket:
+    """A socket for a server. Raises ``CannotStart``: 3 where the port cannot be had, 7 for no address of ours."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        if isinstance(error, PermissionError):
+            raise CannotStart(f"Port {port} on {host} is not for this user: take one above 1023.", 3) from None
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise CannotStart(f"Bad setting: host (MARU_HOST): {host} is no IPv4 address of this machine.", 7) from None
+        raise CannotStart(f"Port {port} on {host} is taken.", 3) from None
+    return made
+
+
 class HttpServer:
     """Listens from ``start`` to ``stop``; ``url`` says where."""
 
     def __init__(self, app: Any, host: str, port: int) -> None:
-        """``app`` is an ASGI application. Raises ``CannotStart`` (3) where the port is taken."""
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((host, port))
-        except OSError:
-            self._socket.close()
-            raise CannotStart(f"Port {port} on {host} is taken.", 3) from None
+        """``app`` is an ASGI application. Raises ``CannotStart`` as ``listening`` does."""
+        self._socket = listening(host, port)
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app,

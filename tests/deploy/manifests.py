@@ -1,0 +1,43 @@
+"""What of `deploy/`, `docker-compose.yml` and the `Dockerfile` tests read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+K8S = ROOT / "deploy" / "k8s"
+
+Document = dict[str, Any]
+
+
+def base() -> list[Document]:
+    """Every document of the base, as its kustomization lists the files."""
+    listed = yaml.safe_load((K8S / "base" / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == sorted(p.name for p in (K8S / "base").glob("*.yaml") if p.name != "kustomization.yaml")
+    return [
+        document
+        for name in listed
+        for document in yaml.safe_load_all((K8S / "base" / name).read_text(encoding="utf-8"))
+    ]
+
+
+def of_kind(*kinds: str) -> dict[str, Document]:
+    """Documents of the base by name."""
+    return {d["metadata"]["name"]: d for d in base() if d["kind"] in kinds}
+
+
+def containers(workload: Document) -> Iterator[Document]:
+    """Every container of a Deployment or a Job."""
+    pod = workload["spec"]["template"]["spec"]
+    yield from pod.get("initContainers", [])
+    yield from pod["containers"]
+
+
+def compose() -> Document:
+    """The compose file."""
+    found: Document = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    return found
