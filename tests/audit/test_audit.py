@@ -140,7 +140,7 @@ def test_the_audit_imports_no_decider_and_no_view() -> None:
         ]
     ours = {name for name in imported if name.startswith("shared")}
     reading = {"shared.runtime.reading", "shared.runtime.databases"}
-    topics = {"shared.runtime.kafka", "shared.runtime.records"}
+    topics = {"shared.runtime.brokers", "shared.runtime.kafka", "shared.runtime.records"}
     assert ours == {"shared.runtime.commands", *reading, *topics}
     others = {name for name in imported if name.startswith("services.") and not name.startswith("services.audit")}
     assert not others

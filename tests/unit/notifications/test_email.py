@@ -116,5 +116,5 @@ def test_the_sender_is_one_plain_address(sender: str) -> None:
 
 
 def test_the_password_is_not_shown() -> None:
-    loaded = settings.load(smtp_url="smtp://user:secret@mail.example", smtp_from="no-reply@maru.example")
-    assert "secret" not in str(settings.explain(loaded, {"smtp_url": "given"}))
+    loaded = settings.load(smtp_url="smtp://user:only-we-know@mail.example", smtp_from="no-reply@maru.example")
+    assert "only-we-know" not in str(settings.explain(loaded, {"smtp_url": "given"}))
