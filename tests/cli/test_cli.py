@@ -186,8 +186,7 @@ def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
     starting = Running("up", "--port", "0", "--data", tmp_path / "data")
     try:
         starting.until("Data ")
-        # Twice the ten seconds that are promised: other tests start servers on the same two cores.
-        assert starting.stop(signal.SIGINT, 20) == 130
+        assert starting.stop(signal.SIGINT, 10) == 130
         assert not starting.anything_left()
         assert "Traceback" not in starting.output + starting.errors
     finally:
