@@ -3,7 +3,7 @@
 0 done · 1 a promise is broken, or the walk failed · 2 wrong usage, or the system did not become idle · 3 port taken ·
 4 folder not writable · 5 database of another version · 6 another maru runs on the folder · 7 a bad setting ·
 8 no system answers at the URL, or a database or Kafka does not · 9 some rows or events were refused ·
-70 a follower that came to a stand ended, to be started again
+70 a follower that came to a stand ended, to be started again · 130 interrupted before it was up
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ _CLOCK = "Clock/business"
 
 def up_embedded(settings: Settings, once: bool, fresh: bool, as_json: bool) -> None:
     """Everything in this process on SQLite."""
+    ended = _Ended()
     if fresh:
         _forget(settings)
     if is_full(settings.data):
@@ -38,17 +39,17 @@ def up_embedded(settings: Settings, once: bool, fresh: bool, as_json: bool) -> N
     log_file = settings.data / "logs" / "maru.jsonl"
     with folder_lock(settings.data):
         logs.configure(settings.log_level, log_file)
-    with opened(SERVICES, settings) as system:
+    with ended.is_130(), opened(SERVICES, settings) as system:
         url = system.serve()
         if not as_json:
             _banner(system, url, log_file)
-        seed(system, as_json)
-        imported = _import_suggestions(system, url, as_json)
-        outcome, failure = walk(url, _is_new(system), as_json)
+        seed(system, as_json, between=ended.refuse)
+        imported = _import_suggestions(system, url, as_json, ended.refuse)
+        outcome, failure = walk(url, _is_new(system), as_json, ended.refuse)
         document = {"url": url, **_document(settings, imported, outcome, failure)}
         say(document, as_json, lambda: show_end(outcome, failure, url))
         if not once:
-            wait_for_signal(as_json)
+            _wait(ended, as_json)
     if once and not (outcome is not None and outcome.told):
         raise typer.Exit(1)
 
@@ -63,22 +64,21 @@ def up_full(settings: Settings, port: int | None, once: bool, fresh: bool, as_js
     if (settings.data / SERVICES[0].name / "log.db").exists():
         raise CannotStart(f"The folder {settings.data} holds an embedded system: use another --data.", 2)
     logs.configure("warning", settings.data / "logs" / "up.jsonl")
-    ended = _signals()
+    ended = _Ended()
     full = FullSystem(settings.data, port=port, told=lambda name, what: None)
     code = 1
-    with _shown(full, as_json):
+    with ended.is_130(), _shown(full, as_json):
         try:
             full.start()
-            _refuse_if(ended)
+            ended.refuse()
             with full.opened() as services:
-                seed(services, as_json)
+                seed(services, as_json, between=ended.refuse)
                 full.wait_ready()
-                _refuse_if(ended)
+                ended.refuse()
                 if not as_json:
                     _show_addresses(full)
-                imported = _import_suggestions(services, full.urls, as_json)
-                _refuse_if(ended)
-                outcome, failure = walk(full.urls, _is_new(services), as_json)
+                imported = _import_suggestions(services, full.urls, as_json, ended.refuse)
+                outcome, failure = walk(full.urls, _is_new(services), as_json, ended.refuse)
                 services.idle()
             code = 0 if outcome is not None and outcome.told else 1
             document = {
@@ -94,10 +94,8 @@ def up_full(settings: Settings, port: int | None, once: bool, fresh: bool, as_js
             if once and not as_json:
                 console.print(found.sentence(), markup=False)
             if not once:
-                wait_for_signal(as_json, ended)
+                _wait(ended, as_json)
                 code = 0
-        except _Ended:
-            code = 0
         except ServerFailed as error:
             raise CannotStart(str(error), 1) from None
         except OSError as error:
@@ -110,13 +108,37 @@ def up_full(settings: Settings, port: int | None, once: bool, fresh: bool, as_js
         raise typer.Exit(code)
 
 
-class _Ended(Exception):
-    """Somebody has asked us to end."""
+class _Interrupted(Exception):
+    """Somebody has asked us to end before we were up."""
 
 
-def _refuse_if(ended: threading.Event) -> None:
-    if ended.is_set():
-        raise _Ended
+class _Ended:
+    """Set by SIGINT and SIGTERM, from the moment it is made.
+
+    The start looks at it between its steps: an exception out of a signal handler would come wherever the interpreter
+    happens to be, and is lost where that is a callback or a finalizer.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._event.set())
+
+    def wait(self) -> None:
+        self._event.wait()
+
+    def refuse(self) -> None:
+        """Raises ``_Interrupted`` once it is set."""
+        if self._event.is_set():
+            raise _Interrupted
+
+    @contextmanager
+    def is_130(self) -> Iterator[None]:
+        """What is interrupted in here ends the program with exit code 130."""
+        try:
+            yield
+        except _Interrupted:
+            raise typer.Exit(130) from None
 
 
 @contextmanager
@@ -190,14 +212,22 @@ def _show_addresses(full: FullSystem) -> None:
     console.print(table)
 
 
-def seed(system: Seedable, as_json: bool, *, clock: bool = True) -> int:
-    """Load the reference data, told in a bar, and start the ``clock``; gives the number of new acts."""
+def nothing() -> None:
+    """What is done between two steps that nobody interrupts."""
+
+
+def seed(system: Seedable, as_json: bool, *, clock: bool = True, between: Callable[[], None] = nothing) -> int:
+    """Load the reference data, told in a bar, and start the ``clock``; gives the number of new acts.
+
+    ``between`` is called at each row, and may end it by what it raises.
+    """
     changed: list[str] = []
     with bar("Reference data", as_json) as progress:
         done = 0
 
         def told(row: str, what: str) -> None:
             nonlocal done
+            between()
             done += 1
             progress(done, None)
             if what == "changed":
@@ -209,9 +239,16 @@ def seed(system: Seedable, as_json: bool, *, clock: bool = True) -> int:
     return new
 
 
-def _import_suggestions(system: Seedable, url: str | Mapping[str, str], as_json: bool) -> Imported:
+def _import_suggestions(
+    system: Seedable, url: str | Mapping[str, str], as_json: bool, between: Callable[[], None]
+) -> Imported:
     with Maru(url) as maru, bar("Suggestions of 2022", as_json) as progress:
-        found = import_file(maru, system.settings.reference / "suggestions-2023.csv", told=progress)
+
+        def told(done: int, total: int) -> None:
+            between()
+            progress(done, total)
+
+        found = import_file(maru, system.settings.reference / "suggestions-2023.csv", told=told)
     system.idle()
     if not as_json:
         console.print(f"{found.accepted} suggestions of {found.total} are cases, {len(found.refused)} refused.")
@@ -226,16 +263,24 @@ def _is_new(system: Seedable) -> bool:
     return bool(shifts[0][0] <= 1)
 
 
-def walk(url: str | Mapping[str, str], dated: bool, as_json: bool) -> tuple[Outcome | None, str | None]:
-    """The walk against a running system, each step told; gives its outcome, and why it stopped where it did."""
+def walk(
+    url: str | Mapping[str, str], dated: bool, as_json: bool, between: Callable[[], None] = nothing
+) -> tuple[Outcome | None, str | None]:
+    """The walk against a running system, each step told; gives its outcome, and why it stopped where it did.
+
+    ``between`` is called after each step, and may end it by what it raises.
+    """
 
     def told(step: Step) -> None:
+        between()
+        if as_json:
+            return
         events = ", ".join(step.events) or "nothing new"
         console.print(f"{step.day}  [bold]{step.office:<34}[/] {step.what}")
         console.print(f"            {events}  [dim]{step.position}  {base_of(url, step.link)}{step.link}[/]")
 
     with Maru(url) as maru:
-        walk = Walk(maru, dated=dated, told=(lambda step: None) if as_json else told)
+        walk = Walk(maru, dated=dated, told=told)
         try:
             return walk.run(), None
         except Problem as problem:
@@ -289,17 +334,8 @@ def show_end(outcome: Outcome | None, failure: str | None, url: str | Mapping[st
         console.print(f"{name:<12} {base_of(url, path)}{path}", markup=False)
 
 
-def _signals() -> threading.Event:
-    """Set by SIGINT and SIGTERM, from now on."""
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    return ended
-
-
-def wait_for_signal(as_json: bool, ended: threading.Event | None = None) -> None:
+def _wait(ended: _Ended, as_json: bool) -> None:
     """Return when somebody asks us to end."""
-    ended = ended or _signals()
     if not as_json:
         console.print("Running. Ctrl-C stops; maru up --fresh forgets.")
     ended.wait()
