@@ -54,12 +54,11 @@ class ViewsFollower:
         if not own and not foreign:
             return False
         try:
-            with self._store.write() as db, gathered(db):
-                moved = self._fold_all(db, own, foreign, since, careful=False)
-        except Exception as error:
-            logger.warning("fold failed", service=self._service, error=logs.cause(error))
-            with self._store.write() as db:
-                moved = self._fold_all(db, own, foreign, since, careful=True)
+            moved = self._fold_new(own, foreign, since)
+        except BaseException:
+            # Whether it was stored is unknown where the connection was lost: the database says how far it is.
+            self._generation = {}
+            raise
         advanced = False
         for name, marks in moved.items():
             if marks is not None:
@@ -75,11 +74,22 @@ class ViewsFollower:
 
     def _read_marks(self) -> None:
         with self._store.read() as db:
+            generations = {view.name: self._store.pointer(db, view)[0] for view in self._views}
             for view in self._views:
-                generation = self._store.pointer(db, view)[0]
-                self._progress.views[view.name] = self._store.marks(db, view, generation)
-                self._generation[view.name] = generation
+                self._progress.views[view.name] = self._store.marks(db, view, generations[view.name])
+        self._generation = generations
         self.on_directory()
+
+    def _fold_new(self, own: Sequence[Unread], foreign: Sequence[Unread], since: int) -> dict[str, Marks | None]:
+        try:
+            with self._store.write() as db, gathered(db):
+                return self._fold_all(db, own, foreign, since, careful=False)
+        except Exception as error:
+            if store_is_down(error, self._log.database.dialect):
+                raise
+            logger.warning("fold failed", service=self._service, error=logs.cause(error))
+        with self._store.write() as db:
+            return self._fold_all(db, own, foreign, since, careful=True)
 
     def _low(self, source: str) -> int:
         """From where to read: the lowest scan of all views."""

@@ -103,7 +103,9 @@ class ReactionFollower:
         self.reload()
 
     def reload(self) -> None:
-        """Forget what is in memory; the database says what is waiting, parked and marked."""
+        """Forget what is in memory; the database says what is waiting, parked and marked. Raises ``Unavailable``."""
+        # Until the database has said all of it nothing is taken: a mark that was never stored would be believed.
+        self._stale = True
         self._marks = self._log.marks()
         self._scanned = 0
         self._held: dict[str, list[Unread]] = {}
@@ -111,10 +113,11 @@ class ReactionFollower:
         parked = self._log.query(f"SELECT key, MIN(seq) FROM inbox WHERE {PARKED_ROWS} GROUP BY key")  # noqa: S608
         self._parked: dict[str, int] = {row[0]: row[1] for row in parked}
         self._replays = self._log.replays()
+        self._stale = False
 
     def step(self) -> bool:
         """Work through up to 200 waiting records; says whether there were any."""
-        if self._log.replays() != self._replays or self._slots() != self._mine:
+        if self._stale or self._log.replays() != self._replays or self._slots() != self._mine:
             # Before anything else: a row behind a key that was given back must not be parked behind it.
             self._mine = self._slots()
             self.reload()

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from services.__main__ import SERVICES
 from shared.runtime.databases import Databases
-from shared.runtime.log import EventLog, Unavailable, Write
+from shared.runtime.log import EventLog, Insert, Unavailable, Write
 from shared.runtime.log_database import COLUMNS, Misconfigured
 from shared.runtime.postgres_log import WRITE_SECONDS, PostgresDatabase, connect
 from tests.places import plan
 from tests.proxy import Proxy
 from tests.runtime.ledger import claimed, new_log, prepared
+from tests.runtime.pair import Stepped, pair
+from tests.runtime.test_follow import count, in_other_slot, take_out
 
 
 def filled(databases: Databases, count: int = 3) -> EventLog:
@@ -215,6 +221,37 @@ def test_a_write_that_fails_half_way_leaves_the_writer_able_to_write(databases: 
         assert log.last_position() == 8
     finally:
         log.close()
+
+
+def test_a_fold_whose_commit_was_stored_and_not_answered_is_not_done_twice(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a hole the scan stands still, so that only the slots' marks say what was folded."""
+    system, other = Stepped(databases, pair(None)), in_other_slot("a")
+    try:
+        system.make(("a", "one"), ("a", "two"), (other, "1"), (other, "2"))
+        system.carry()
+        missing = take_out(system, 1)
+        store = system.mirror.store
+        write = store.write
+
+        @contextmanager
+        def cut() -> Iterator[Connection]:
+            with write() as db:
+                yield db
+            raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+        with monkeypatch.context() as broken:
+            broken.setattr(store, "write", cut)
+            with pytest.raises(OperationalError):
+                system.mirror.views_follower.step()
+        system.fold()
+        assert count(system, other) == 2
+        system.mirror.log.submit(Insert("routing", (missing,))).result(5)
+        system.fold()
+        assert (count(system, "a"), count(system, other)) == (2, 2)
+    finally:
+        system.close()
 
 
 def test_whoever_freezes_with_the_append_lock_does_not_stop_the_others(databases: Databases) -> None:

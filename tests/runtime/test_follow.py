@@ -321,6 +321,36 @@ def test_a_missing_fact_holds_its_key_in_order_while_other_keys_go_on(opened: Op
     assert system.states() == ["done"] * 4
 
 
+def test_a_database_that_goes_while_a_key_waits_leaves_nothing_behind(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark was not stored and nothing could be read: what was in memory must not be believed afterwards."""
+    gates: set[str] = set()
+    system = opened(pair(waiting_for(gates)))
+    system.make(("a", "one"), ("a", "two"))
+    system.carry()
+    log = system.mirror.log
+
+    def gone(*_: Any) -> Any:
+        raise Unavailable("the server is down")
+
+    with monkeypatch.context() as down:
+        down.setattr(log, "submit", gone)
+        down.setattr(log, "marks", gone)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                system.reactions.step()
+    gates.add("a")
+    system.make(("a", "three"))
+    system.carry()
+    system.react(2)
+    assert system.copies("a") == ("one", "two", "three")
+    assert system.states() == ["done"] * 3
+    assert log.marks() == {
+        ("routing", system.source.log.epoch, slot): p for slot, p in system.source.log.heads().items()
+    }
+
+
 def test_what_waits_is_found_again_after_a_restart(opened: Opened) -> None:
     gates: set[str] = set()
     system = opened(pair(waiting_for(gates)))
