@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import uuid
 from collections import Counter
@@ -15,6 +16,8 @@ from services.observing import watched
 from shared.contracts.topics import topic_of
 from shared.runtime.log import Unread
 from shared.runtime.observed import Observed
+from shared.runtime.observer import Observer, Watch
+from shared.runtime.settings import Settings
 from shared.runtime.watched import Limits, Seen
 from tests.observer.load import Segment, changed, event_id, id_at
 
@@ -159,3 +162,30 @@ def test_what_is_held_is_bounded(rows: list[Unread]) -> None:
     # Effects before their causes: everything has to wait.
     reading.take(sorted(rows, key=lambda row: row.source, reverse=True))
     assert [what for what, held, limit in reading.observed.held() if held > limit] == []
+
+
+@pytest.mark.parametrize(("heard_before", "reason"), [(4, "other_cluster"), (5, "shorter_topic")])
+def test_only_what_was_heard_before_the_question_makes_a_topic_shorter(heard_before: int, reason: str) -> None:
+    """A record that comes while the ends are asked for lies beyond them, and nothing is wrong."""
+    place = (topic_of("issues").name, 0)
+    settings = Settings(kafka="127.0.0.1:9")
+    observed = Observed(watched(), Limits())
+    observed.next[place] = heard_before
+    watch = Watch(settings, observed, "this")
+    answers = iter(["this", "another"])
+
+    class Survey:
+        """A client whose answer says 4 records, and is on its way while the fifth is heard."""
+
+        async def ends(self, places: object) -> dict[tuple[str, int], int]:
+            observed.next[place] = 5
+            return {place: 5 if told else 4}
+
+        async def cluster(self) -> str:
+            told.append(next(answers))
+            return told[-1]
+
+    told: list[str] = []
+    observer = Observer(settings, watched(), Limits())
+    survey: Any = Survey()
+    assert asyncio.run(asyncio.wait_for(observer._until_it_ends(watch, survey), 20)) == reason
