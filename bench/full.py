@@ -30,9 +30,10 @@ from services.walk import Walk
 from shared.contracts.topics import topic_of
 from shared.runtime.codec import seal, slot_of
 from shared.runtime.databases import Databases
+from shared.runtime.jobs import NewEvent, Prepared, Write
 from shared.runtime.kafka import Consumer, ensure_topics
 from shared.runtime.leases import Leases
-from shared.runtime.log import EventLog, NewEvent, Prepared, Write
+from shared.runtime.log import EventLog
 from shared.runtime.rebuild import checksum, rebuild
 from shared.runtime.relay import Relay
 

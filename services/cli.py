@@ -35,7 +35,7 @@ from shared.runtime.brokers import Brokers
 from shared.runtime.databases import Databases
 from shared.runtime.declare import Service, View
 from shared.runtime.directory import DIRECTORY
-from shared.runtime.log import OtherVersion, Unavailable
+from shared.runtime.log_database import OtherVersion, Unavailable
 from shared.runtime.settings import BadSetting, Settings
 from shared.runtime.system import folder_lock, opened, running_url
 from shared.runtime.web import CannotStart

@@ -14,7 +14,7 @@ from shared.contracts.envelope import Event
 from shared.contracts.schemas import published_type, record_schema, schema_path, type_of
 from shared.contracts.topics import MAX_MESSAGE_BYTES, TOPICS, Topic
 from shared.runtime.codec import canonical, slot_of
-from shared.runtime.log import Unread
+from shared.runtime.jobs import Unread
 from shared.runtime.records import to_record
 
 SPECIFICATION = "3.0.0"

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.runtime.codec import SLOTS
-from shared.runtime.log import EventLog, Unread
+from shared.runtime.jobs import Unread
+from shared.runtime.log import EventLog
 from shared.runtime.records import Foreign
 
 

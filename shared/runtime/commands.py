@@ -11,7 +11,8 @@ import uuid_utils
 from shared.contracts.envelope import Event, Reason
 from shared.runtime.codec import canonical, seal
 from shared.runtime.declare import Act, Recorded
-from shared.runtime.log import EventLog, Loaded, NewEvent, Prepared
+from shared.runtime.jobs import NewEvent, Prepared
+from shared.runtime.log import EventLog, Loaded
 
 NAMESPACE = uuid.UUID("6f1d5a3e-6d61-5275-8000-6d6172750001")
 """Name space of every derived command id."""

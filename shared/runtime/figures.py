@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from shared.runtime.declare import Facts, Service
-from shared.runtime.log import PARKED_ROWS, EventLog
+from shared.runtime.jobs import PARKED_ROWS
+from shared.runtime.log import EventLog
 from shared.runtime.metrics import Reading
 
 LEAST_SECONDS = 5.0

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 import structlog
 from sqlalchemy import Connection, func, select
 
-from shared.contracts.envelope import event_types
+from shared.contracts.envelope import UnknownType, event_types
 from shared.runtime import logs, metrics, tracing
 from shared.runtime.declare import View
 from shared.runtime.directory import DIRECTORY, REFERENCE_TYPES
-from shared.runtime.log import EventLog, UnknownType, Unread, decode
+from shared.runtime.jobs import Unread
+from shared.runtime.log import EventLog, decode
 from shared.runtime.loops import Progress
 from shared.runtime.views import PARKED, SCAN, Marks, ViewStore, begins_epoch, gathered, store_is_down, upsert
 
@@ -38,6 +39,8 @@ class ViewsFollower:
         self._store = store
         self._progress = progress
         self._generation: dict[str, int] = {}
+        self._lives = (0, 0)
+        """On which connections of the log and of the store the marks in memory were written or read."""
         self._ahead = 0
         """Up to which ``seq`` the inbox is read while a hole holds the scan: other slots must not stop with it."""
         self._reference_moved = False
@@ -45,7 +48,7 @@ class ViewsFollower:
 
     def step(self) -> bool:
         """Fold up to 500 own and 500 foreign records into every view that lacks them; says whether there were any."""
-        if not self._generation:
+        if not self._generation or self._log.life != self._lives[0]:
             self._read_marks()
         own = self._log.after(self._low(self._service))
         since = max(self._low(INBOX), self._ahead)
@@ -61,8 +64,9 @@ class ViewsFollower:
             raise
         advanced = False
         for name, marks in moved.items():
+            # Those that were read anew may lack what the others have.
+            advanced = advanced or marks is None or bool(marks)
             if marks is not None:
-                advanced = advanced or bool(marks)
                 self._progress.views[name] = {**self._progress.views[name], **marks}
         if self._reference_moved:
             self._reference_moved = False
@@ -73,6 +77,8 @@ class ViewsFollower:
         return advanced or more
 
     def _read_marks(self) -> None:
+        self._lives = (self._log.life, self._store.life)
+        self._ahead = 0
         with self._store.read() as db:
             generations = {view.name: self._store.pointer(db, view)[0] for view in self._views}
             for view in self._views:
@@ -104,6 +110,10 @@ class ViewsFollower:
         parked: dict[str, set[str]] = {}
         for row in db.execute(_PARKED_KEYS):
             parked.setdefault(row.view, set()).add(row.key)
+        if self._store.life != self._lives[1]:
+            # What an earlier connection wrote may be gone: the marks are read again before anything is folded on them.
+            self._lives = (self._lives[0], self._store.life)
+            self._generation = dict.fromkeys(self._generation, 0)
         for view in self._views:
             known = self._progress.views[view.name]
             if any(

@@ -14,26 +14,15 @@ from typing import Any
 
 import structlog
 
-from shared.contracts.envelope import event_types
+from shared.contracts.envelope import UnknownType, event_types
 from shared.decider import Refused
 from shared.runtime import logs, metrics, tracing
 from shared.runtime.codec import SLOTS
 from shared.runtime.commands import derived_id, prepare
 from shared.runtime.declare import Act, Recorded, Service, Wait
-from shared.runtime.log import (
-    PARKED_ROWS,
-    EventLog,
-    IdReused,
-    Insert,
-    Lost,
-    Mark,
-    Settle,
-    Unavailable,
-    UnknownType,
-    Unread,
-    Write,
-    decode,
-)
+from shared.runtime.jobs import PARKED_ROWS, IdReused, Insert, Lost, Mark, Settle, Unread, Write
+from shared.runtime.log import EventLog, decode
+from shared.runtime.log_database import Unavailable
 from shared.runtime.views import begins_epoch, store_is_down
 
 ALL_SLOTS = frozenset(range(SLOTS))
@@ -52,10 +41,14 @@ class NeighbourCarrier:
         self._log = log
         self._neighbours = neighbours
         self._carried: dict[str, int] = {}
+        self._life = log.life
 
     def step(self) -> bool:
         """Carry up to 500 records of each neighbour; says whether there were any."""
         found = False
+        if self._log.life != self._life:
+            self._life = self._log.life
+            self._carried = {}
         for source in self._neighbours:
             carried = self._carried.get(source.service)
             if carried is None:
@@ -66,7 +59,10 @@ class NeighbourCarrier:
                 )[0][0]
             rows = source.after(carried)
             if rows:
-                self._log.submit(Insert(source.service, tuple(rows))).result()
+                try:
+                    self._log.submit(Insert(source.service, tuple(rows), life=self._life)).result()
+                except Lost:
+                    return True
                 carried = rows[-1].position
                 found = True
             self._carried[source.service] = carried
@@ -106,6 +102,7 @@ class ReactionFollower:
         """Forget what is in memory; the database says what is waiting, parked and marked. Raises ``Unavailable``."""
         # Until the database has said all of it nothing is taken: a mark that was never stored would be believed.
         self._stale = True
+        self._life = self._log.life
         self._marks = self._log.marks()
         self._scanned = 0
         self._held: dict[str, list[Unread]] = {}
@@ -117,7 +114,8 @@ class ReactionFollower:
 
     def step(self) -> bool:
         """Work through up to 200 waiting records; says whether there were any."""
-        if self._stale or self._log.replays() != self._replays or self._slots() != self._mine:
+        replays = self._log.replays()
+        if self._stale or self._log.life != self._life or replays != self._replays or self._slots() != self._mine:
             # Before anything else: a row behind a key that was given back must not be parked behind it.
             self._mine = self._slots()
             self.reload()
@@ -214,7 +212,7 @@ class ReactionFollower:
             self._since.pop(row.key, None)
             self._settle_marks(flight)
             mark = Mark(row.source, row.epoch, row.position, row.slot, row.prev, state, advance, why)
-            flight.futures.append((row, self._log.submit(Write(commands, mark))))
+            flight.futures.append((row, self._log.submit(Write(commands, mark, self._life))))
             flight.keys.add(row.key)
 
     def _decide(self, acts: Sequence[Act], recorded: Recorded, reaction: str, trace: str | None) -> tuple[Any, ...]:
@@ -264,7 +262,7 @@ class ReactionFollower:
 
     def _settle_marks(self, flight: _Flight) -> None:
         if flight.marks:
-            future = self._log.submit(Settle(tuple(flight.marks)))
+            future = self._log.submit(Settle(tuple(flight.marks), life=self._life))
             flight.marks = []
             flight.futures.append((_NOTHING, future))
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from shared.contracts.envelope import event_types
 from shared.decider import Decider, Refused
 from shared.runtime import metrics
+from shared.runtime.batch import Batch
 from shared.runtime.codec import SLOTS, unseal
 from shared.runtime.commands import content_hash, derived_id, prepare, seal_decision
 from shared.runtime.databases import Databases
@@ -27,8 +28,9 @@ from shared.runtime.effects import EffectsRunner
 from shared.runtime.figures import FiguresReader
 from shared.runtime.folding import INBOX, ViewsFollower
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
+from shared.runtime.jobs import Answer, IdReused, Lost, Write
 from shared.runtime.leases import Leases
-from shared.runtime.log import Answer, Batch, IdReused, Loaded, Lost, Write
+from shared.runtime.log import Loaded
 from shared.runtime.log_database import MOVED, STORED, WAITING
 from shared.runtime.loops import Loop, Pressure, Progress
 from shared.runtime.rebuild import build_new_versions

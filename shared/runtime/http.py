@@ -32,7 +32,9 @@ from shared.runtime.commands import IMPORT_KEY, client_command_id, content_hash,
 from shared.runtime.cursors import Cursors
 from shared.runtime.declare import Act, CommandRoute, One, Page, ReadRoute
 from shared.runtime.hosted import Hosted, Snapshot
-from shared.runtime.log import Answer, EventLog, IdReused, Loaded, Unavailable, Write
+from shared.runtime.jobs import Answer, IdReused, Write
+from shared.runtime.log import EventLog, Loaded
+from shared.runtime.log_database import Unavailable
 from shared.runtime.positions import last_of, reached, read_positions
 from shared.runtime.problems import Stop, bad_request, not_authenticated, unavailable
 from shared.runtime.views import STORE_DOWN, Readings

@@ -24,9 +24,10 @@ from shared.runtime import metrics, tracing
 from shared.runtime.brokers import Brokers
 from shared.runtime.chains import Chain, read_chains
 from shared.runtime.codec import SLOTS
+from shared.runtime.jobs import Carried, Insert, Lost, Rejected, Unread
 from shared.runtime.kafka import FAILURES, Consumer, Heard, OtherPartitions, Place, ensure_topics
 from shared.runtime.leases import Leases
-from shared.runtime.log import Carried, EventLog, Insert, Rejected, Unread
+from shared.runtime.log import EventLog
 from shared.runtime.loops import MOST_REST
 from shared.runtime.records import Foreign, from_record
 
@@ -75,6 +76,7 @@ class KafkaCarrier:
         self._cluster = ""
         self._next: dict[Place, int] = {}
         self._chains: dict[Place, Chain] = {}
+        self._life = 0
         self._look_at = 0.0
         self._retry_at = 0.0
         self._failures = 0
@@ -127,6 +129,8 @@ class KafkaCarrier:
         if not self.slots:
             await asyncio.sleep(WAIT_SECONDS)
             return False
+        if self._log.life != self._life:
+            raise Lost("the connection was made anew")
         records = await self._consumer.take(BATCH, WAIT_SECONDS)
         if not records:
             return False
@@ -172,6 +176,7 @@ class KafkaCarrier:
 
     async def _open(self) -> None:
         metrics.CARRIER_REBUILDS.labels(self._log.service).inc()
+        self._life = self._log.life
         await ensure_topics(self._bootstrap, [topic_of(source) for source in self._topics.values()])
         consumer = Consumer(self._bootstrap, f"maru-carrier-{self._log.service}")
         await consumer.start()
@@ -228,7 +233,9 @@ class KafkaCarrier:
             if tracing.enabled():
                 traced += [row for row in rows if row.trace is not None]
             if carried:
-                futures.append(self._log.submit(Insert(source, tuple(rows), tuple(carried), tuple(rejected))))
+                futures.append(
+                    self._log.submit(Insert(source, tuple(rows), tuple(carried), tuple(rejected), life=self._life))
+                )
                 metrics.CARRIER_RECORDS.labels(self._log.service, source).inc(len(rows) + len(rejected))
                 if rejected:
                     metrics.CARRIER_REJECTED.labels(self._log.service, source).inc(len(rejected))

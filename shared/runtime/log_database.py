@@ -54,6 +54,9 @@ class Writer(Protocol):
     Statements within ``together`` are sent at once, each on a ``cursor`` of its own that is read afterwards.
     """
 
+    life: int
+    """Which connection it is on, counted: a server that crashes ends it, and takes back what was not flushed."""
+
     def begin(self, *, durable: bool) -> None: ...
     def cursor(self) -> Cursor: ...
     def together(self) -> AbstractContextManager[Any]: ...

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from shared.contracts.envelope import SYSTEM_OFFICE, event_types
 from shared.runtime.codec import GENESIS
-from shared.runtime.log import Unread
+from shared.runtime.jobs import Unread
 from shared.runtime.watched import KINDS, Answer, Beat, Fault, Found, Kind, Limits, Seen, Watched, Where
 
 T = TypeVar("T")

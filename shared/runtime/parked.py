@@ -21,8 +21,9 @@ from shared.runtime.databases import Databases
 from shared.runtime.declare import Service, View
 from shared.runtime.directory import DIRECTORY
 from shared.runtime.folding import fold_rows
-from shared.runtime.log import EventLog, Insert, OtherVersion, Unread
-from shared.runtime.log_database import Cursor
+from shared.runtime.jobs import Insert, Unread
+from shared.runtime.log import EventLog
+from shared.runtime.log_database import Cursor, OtherVersion
 from shared.runtime.reading import CannotRead, Row, Snapshot, both_of, one
 from shared.runtime.records import Foreign, from_record
 from shared.runtime.views import PARKED, ViewStore

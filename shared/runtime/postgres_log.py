@@ -280,6 +280,7 @@ def _insert_arrays(table: str, conflict: str) -> str:
 class _PostgresWriter:
     def __init__(self, url: str) -> None:
         self._url = url
+        self.life = 0
         self._connection: psycopg.Connection[Any] | None = None
 
     def begin(self, *, durable: bool) -> None:
@@ -289,6 +290,7 @@ class _PostgresWriter:
             self._connection = connect(
                 self._url, "log", idle_in_transaction_session_timeout=seconds, transaction_timeout=seconds
             )
+            self.life += 1
         # What need not reach the disk by itself: a later flushed commit carries it along, in order. And not the event
         # table's lock: this role may only insert and select there. One simple query, not a pipeline, after which the
         # server would wait without its idle timer.

@@ -32,8 +32,7 @@ from shared.runtime.http import Gateways
 from shared.runtime.kafka_carrier import KafkaCarrier
 from shared.runtime.keys import check_issuer
 from shared.runtime.leases import Leases
-from shared.runtime.log import OtherVersion, Unavailable
-from shared.runtime.log_database import STORED
+from shared.runtime.log_database import STORED, OtherVersion, Unavailable
 from shared.runtime.problems import unavailable
 from shared.runtime.relay import Relay
 from shared.runtime.settings import Settings, bad

@@ -20,7 +20,8 @@ from sqlalchemy import Connection, delete, select, update
 from shared.runtime import logs
 from shared.runtime.declare import Tables, View
 from shared.runtime.folding import INBOX, fold_rows, select_rows
-from shared.runtime.log import EventLog, Unread
+from shared.runtime.jobs import Unread
+from shared.runtime.log import EventLog
 from shared.runtime.views import MARK, PARKED, POINTER, SCAN, Marks, RebuildRunning, ViewStore, gathered
 
 __all__ = ["CannotRebuild", "RebuildRunning", "Rebuilt", "build_new_versions", "checksum", "rebuild"]

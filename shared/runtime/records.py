@@ -24,8 +24,8 @@ from cloudevents.core.v1.event import CloudEvent
 
 from shared.contracts.topics import topic_named, topic_of
 from shared.runtime.codec import is_sealed, slot_of
+from shared.runtime.jobs import Unread
 from shared.runtime.kafka import Outgoing
-from shared.runtime.log import Unread
 
 MAX_BYTES = 1_000_000
 """Greatest value of a record, bytes. Commands are at most 256 KB, so no event of ours comes near."""

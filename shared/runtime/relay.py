@@ -25,9 +25,10 @@ import structlog
 from shared.contracts.topics import topic_of
 from shared.runtime import metrics, tracing
 from shared.runtime.brokers import Brokers
+from shared.runtime.jobs import Unread
 from shared.runtime.kafka import Consumer, Heard, OtherPartitions, Place, Producer, ensure_topics
 from shared.runtime.leases import Leases
-from shared.runtime.log import EventLog, Unread
+from shared.runtime.log import EventLog
 from shared.runtime.log_database import Cursor
 from shared.runtime.loops import MOST_REST
 from shared.runtime.records import Foreign, from_record, place_of, to_record

@@ -178,6 +178,9 @@ def _insert_values(table: str, conflict: str) -> str:
 
 
 class _SqliteWriter:
+    life = 0
+    """Always the same: the file cannot go back while this process lives."""
+
     def __init__(self, datastore: SQLiteDatastore) -> None:
         self._open = datastore.get_connection(commit=True)
         self._connection: SQLiteConnection = self._open.__enter__()

@@ -25,7 +25,7 @@ from shared.runtime.effects import opened as effects_opened
 from shared.runtime.folding import INBOX, parked_records
 from shared.runtime.hosted import Hosted, wait_idle
 from shared.runtime.http import Gateways
-from shared.runtime.log import PARKED_ROWS
+from shared.runtime.jobs import PARKED_ROWS
 from shared.runtime.loops import Pressure
 from shared.runtime.settings import Settings
 from shared.runtime.web import CannotStart, HttpServer

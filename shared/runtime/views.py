@@ -264,6 +264,10 @@ class ViewStore:
             if schema == "views":
                 # As the first statement, so before the snapshot is taken: see ``drop_generation``.
                 event.listen(self._reader, "begin", _lock_pointer)
+        self.life = 0
+        """How many connections for writing were made: one that was lost may have taken back what was not flushed."""
+        if not isinstance(place, Path):
+            event.listen(self._writer, "connect", self._connected)
         self._tables: dict[tuple[str, int], Tables] = {}
         self.on_write: list[Callable[[], None]] = []
         self.lock = threading.RLock()
@@ -301,6 +305,9 @@ class ViewStore:
         self._writer.dispose()
         self._reader.dispose()
         self._glancing.dispose()
+
+    def _connected(self, *_: Any) -> None:
+        self.life += 1
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -490,7 +497,8 @@ def _postgres_engine(url: str, schema: str, size: int, seconds: int, **options: 
         # The whole of a transaction: a frozen process must not keep others from folding for ever.
         "transaction_timeout": f"{TRANSACTION_SECONDS}s",
         # As with SQLite: a commit that a crash takes back is folded again. It comes with its marks, or not at all.
-        "synchronous_commit": "off",
+        # What is no view's comes from nowhere else.
+        "synchronous_commit": "off" if schema == "views" else "on",
     }
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.runtime.log import Lost, Unavailable
+from shared.runtime.jobs import Lost
+from shared.runtime.log_database import Unavailable
 from shared.runtime.views import Readings
 
 logger = structlog.get_logger("maru.workers")

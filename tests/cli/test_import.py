@@ -18,7 +18,7 @@ from services.audit import audit
 from services.client import Maru
 from services.importing import COLUMNS, OPTIONAL, BadFile, Imported, import_file
 from shared.runtime import settings
-from shared.runtime.log import Batch
+from shared.runtime.batch import Batch
 from shared.runtime.settings import ROOT
 from shared.runtime.system import System, opened
 from tests.cli.program import Running

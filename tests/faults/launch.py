@@ -18,7 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from services import cli
-from shared.runtime import effects, folding, follow, leases, log, postgres_log, provision, rebuild, relay, views
+from shared.runtime import (
+    batch,
+    effects,
+    folding,
+    follow,
+    jobs,
+    leases,
+    log,
+    postgres_log,
+    provision,
+    rebuild,
+    relay,
+    views,
+)
 from shared.runtime.databases import Databases
 from shared.runtime.kafka import Producer
 from shared.runtime.kafka_carrier import KafkaCarrier
@@ -117,39 +130,39 @@ class FusedFuture(Future[Any]):
 
     def set_result(self, result: Any) -> None:
         """The commands are stored, nobody knows it yet."""
-        if isinstance(result, tuple) and any(isinstance(answer, log.Answer) for answer in result):
+        if isinstance(result, tuple) and any(isinstance(answer, jobs.Answer) for answer in result):
             FUSE.passes("gateway: committed, before the reply")
             FUSE.passes("reaction: committed, before it goes on")
         super().set_result(result)
 
 
 def _wrap_log() -> None:
-    flush, apply, submit = log.Batch.flush, log.Write.apply, log.EventLog.submit
+    flush, apply, submit = batch.Batch.flush, jobs.Write.apply, log.EventLog.submit
 
-    def flush_and_pass(batch: log.Batch) -> None:
+    def flush_and_pass(batch: batch.Batch) -> None:
         if batch.events:
             FUSE.passes("gateway: lock held, before append")
         flush(batch)
         if batch.events:
             FUSE.passes("gateway: appended, before commit")
 
-    def apply_and_pass(write: log.Write, batch: log.Batch) -> Any:
+    def apply_and_pass(write: jobs.Write, batch: batch.Batch) -> Any:
         answers = apply(write, batch)
         if write.mark is not None and write.commands:
             FUSE.passes("reaction: inside its transaction")
         return answers
 
-    def pass_and_submit(events: log.EventLog, job: log.Job) -> Any:
-        if isinstance(job, log.Write) and job.mark is None:
+    def pass_and_submit(events: log.EventLog, job: jobs.Job) -> Any:
+        if isinstance(job, jobs.Write) and job.mark is None:
             FUSE.passes("gateway: command decided, before it is queued")
         return submit(events, job)
 
     put(log, "Future", FusedFuture)
-    put(log.Batch, "flush", flush_and_pass)
-    put(log.Write, "apply", apply_and_pass)
+    put(batch.Batch, "flush", flush_and_pass)
+    put(jobs.Write, "apply", apply_and_pass)
     put(log.EventLog, "submit", pass_and_submit)
     around(postgres_log._PostgresWriter, "notify", before="gateway: replied, before others are told")
-    around(log.Batch, "carry", after="carrier: inside the inbox transaction")
+    around(batch.Batch, "carry", after="carrier: inside the inbox transaction")
 
 
 def _wrap_relay() -> None:
@@ -196,7 +209,7 @@ def _wrap_relay() -> None:
 def _wrap_follower() -> None:
     take, fold = follow.ReactionFollower._take, folding.fold_rows
 
-    def pass_and_take(follower: follow.ReactionFollower, row: log.Unread, *arguments: Any, **named: Any) -> None:
+    def pass_and_take(follower: follow.ReactionFollower, row: jobs.Unread, *arguments: Any, **named: Any) -> None:
         if row.type in follower._service.reactions.by_type:
             FUSE.passes("reaction: heard, before it is decided")
         take(follower, row, *arguments, **named)

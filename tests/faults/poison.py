@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from services.walk import RAISER
+from shared.runtime.jobs import Unread
 from shared.runtime.kafka import Outgoing
-from shared.runtime.log import EventLog, Unread
+from shared.runtime.log import EventLog
 from shared.runtime.records import MAX_BYTES, to_record
 from tests.faults.launch import ALWAYS, FOR_A_WHILE
 from tests.faults.load import SUGGESTION

@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from services.notifications import reactions as telling
 from services.routing.placement import Placement
-from shared.runtime import codec, folding, follow, log, rebuild
+from shared.runtime import batch, codec, folding, follow, jobs, log, rebuild
 from shared.runtime.http import CommandJob, Gateways
 from tests.faults.loads import Load, read_again, rebuilt, restored, reviewed, small, two_writers
 
@@ -41,22 +41,22 @@ class Fault:
     """What stands for it, where this design has no such place."""
 
 
-def _deliveries(patch: Patch, change: Callable[[log.Batch, list[log.Unread]], list[log.Unread]], to: str) -> None:
+def _deliveries(patch: Patch, change: Callable[[batch.Batch, list[jobs.Unread]], list[jobs.Unread]], to: str) -> None:
     """Change what a carrier puts into one service's inbox."""
-    insert = log.Batch.insert_inbox
+    insert = batch.Batch.insert_inbox
 
-    def changed(batch: log.Batch, source: str, rows: Iterable[log.Unread]) -> int:
+    def changed(batch: batch.Batch, source: str, rows: Iterable[jobs.Unread]) -> int:
         given = list(rows)
-        return insert(batch, source, change(batch, given) if batch._log.service == to else given)
+        return insert(batch, source, change(batch, given) if batch._service == to else given)
 
-    patch.setattr(log.Batch, "insert_inbox", changed)
+    patch.setattr(batch.Batch, "insert_inbox", changed)
 
 
 def dedupe_by_offset(patch: Patch) -> None:
     """The inbox knows a record by the number of its delivery; each batch's last record is delivered twice."""
 
-    def by_offset(batch: log.Batch, rows: list[log.Unread]) -> list[log.Unread]:
-        delivered: list[log.Unread] = []
+    def by_offset(batch: batch.Batch, rows: list[jobs.Unread]) -> list[jobs.Unread]:
+        delivered: list[jobs.Unread] = []
         for row in (*rows, *rows[-1:]):
             query = (
                 "SELECT COALESCE(MAX(position), 0), COALESCE(MAX(CASE slot WHEN ? THEN position END), 0) FROM inbox "
@@ -72,17 +72,17 @@ def dedupe_by_offset(patch: Patch) -> None:
 
 def stored_beside_the_write_path(patch: Patch) -> None:
     """Each second batch also stores a copy of its last event with a statement of its own: no command, no head."""
-    flush = log.Batch.flush
+    flush = batch.Batch.flush
     batches = Counter[str]()
 
-    def flush_and_store(batch: log.Batch) -> None:
+    def flush_and_store(batch: batch.Batch) -> None:
         flush(batch)
-        batches[batch._log.service] += bool(batch.events)
-        if batch.events and batches[batch._log.service] == 2 and batch._log.service == "notifications":
+        batches[batch._service] += bool(batch.events)
+        if batch.events and batches[batch._service] == 2 and batch._service == "notifications":
             position, stream, version, *rest = batch.events[-1]
             batch._database.insert(batch.cursor, "stored_events", [(position + 1, stream, version + 1, *rest)])
 
-    patch.setattr(log.Batch, "flush", flush_and_store)
+    patch.setattr(batch.Batch, "flush", flush_and_store)
 
 
 def position_before_publish(patch: Patch) -> None:
@@ -90,8 +90,8 @@ def position_before_publish(patch: Patch) -> None:
     submit = log.EventLog.submit
     failed: list[Any] = []
 
-    def fail_once(self: log.EventLog, job: log.Job) -> Future[Any]:
-        if isinstance(job, log.Insert) and self.service == "notifications" and not failed:
+    def fail_once(self: log.EventLog, job: jobs.Job) -> Future[Any]:
+        if isinstance(job, jobs.Insert) and self.service == "notifications" and not failed:
             failed.append(job)
             done: Future[Any] = Future()
             done.set_result(len(job.rows))
@@ -105,33 +105,33 @@ def position_in_another_transaction(patch: Patch) -> None:
     """A reaction's mark is stored in a transaction before its effect, and the process ends between the two, once."""
     lost: list[Any] = []
 
-    def apart(commands: tuple[log.Prepared, ...], mark: log.Mark) -> log.Job:
+    def apart(commands: tuple[jobs.Prepared, ...], mark: jobs.Mark) -> jobs.Job:
         if commands and commands[0].stream.startswith("Dispatch/") and not lost:
             lost.append(commands)
-            return log.Settle((mark,))
-        return log.Write(commands, mark)
+            return jobs.Settle((mark,))
+        return jobs.Write(commands, mark)
 
     patch.setattr(follow, "Write", apart)
 
 
 def drop_one(patch: Patch) -> None:
     """One event of a batch is told as stored, and is not."""
-    flush = log.Batch.flush
+    flush = batch.Batch.flush
     dropped: list[Any] = []
 
-    def flush_without(batch: log.Batch) -> None:
-        if not dropped and batch._log.service == "issues" and len(batch.events) > 1:
+    def flush_without(batch: batch.Batch) -> None:
+        if not dropped and batch._service == "issues" and len(batch.events) > 1:
             dropped.append(batch.events.pop())
         flush(batch)
 
-    patch.setattr(log.Batch, "flush", flush_without)
+    patch.setattr(batch.Batch, "flush", flush_without)
 
 
 def drop_one_delivery(patch: Patch) -> None:
     """One record never reaches an inbox, and the next of its slot says that it follows the one before."""
-    dropped: list[log.Unread] = []
+    dropped: list[jobs.Unread] = []
 
-    def without(_: log.Batch, rows: list[log.Unread]) -> list[log.Unread]:
+    def without(_: batch.Batch, rows: list[jobs.Unread]) -> list[jobs.Unread]:
         if not dropped:
             dropped.extend(row for row in rows if row.type == "ReceiptIssued")
             del dropped[1:]
@@ -150,7 +150,7 @@ def drop_one_delivery(patch: Patch) -> None:
 def swap_two(patch: Patch) -> None:
     """Two records of one slot change places on their way into an inbox."""
 
-    def swapped(_: log.Batch, rows: list[log.Unread]) -> list[log.Unread]:
+    def swapped(_: batch.Batch, rows: list[jobs.Unread]) -> list[jobs.Unread]:
         for at, (one, other) in enumerate(pairwise(rows)):
             if one.type == "IssueRaised" and other.type == "ReceiptIssued":
                 first, second = (
@@ -176,7 +176,7 @@ def skip_tail_at_rebuild(patch: Patch) -> None:
     """A rebuild sets its marks at the end of what it read, and leaves out the last events."""
     select = folding.select_rows
 
-    def without_tail(*args: Any, **named: Any) -> tuple[list[log.Unread], Any]:
+    def without_tail(*args: Any, **named: Any) -> tuple[list[jobs.Unread], Any]:
         taken, new = select(*args, **named)
         return taken[:-2], new
 
@@ -185,21 +185,21 @@ def skip_tail_at_rebuild(patch: Patch) -> None:
 
 def forget_lock(patch: Patch) -> None:
     """A writer takes the slots' heads as it left them, not as they stand under the lock."""
-    look_up, flush = log.Batch._look_up, log.Batch.flush
+    look_up, flush = batch.Batch._look_up, batch.Batch.flush
     known: dict[int, dict[int, int]] = {}
 
-    def look_before(batch: log.Batch, commands: Sequence[log.Prepared]) -> None:
+    def look_before(batch: batch.Batch, commands: Sequence[jobs.Prepared]) -> None:
         look_up(batch, commands)
         if commands:
-            batch._slots = dict(known.setdefault(id(batch._log), batch._slots))
+            batch._slots = dict(known.setdefault(id(batch._database), batch._slots))
 
-    def flush_and_keep(batch: log.Batch) -> None:
+    def flush_and_keep(batch: batch.Batch) -> None:
         flush(batch)
         if batch._slots:
-            known[id(batch._log)] = dict(batch._slots)
+            known[id(batch._database)] = dict(batch._slots)
 
-    patch.setattr(log.Batch, "_look_up", look_before)
-    patch.setattr(log.Batch, "flush", flush_and_keep)
+    patch.setattr(batch.Batch, "_look_up", look_before)
+    patch.setattr(batch.Batch, "flush", flush_and_keep)
 
 
 def wrong_partition_key(patch: Patch) -> None:
@@ -257,7 +257,7 @@ def retry_as_new(patch: Patch) -> None:
         if not conflicts and job.route.operation_id == "raiseIssue":
             conflicts.append(job)
             job.command_id = str(uuid.uuid4())
-            raise log.Lost("the connection ended after COMMIT")
+            raise jobs.Lost("the connection ended after COMMIT")
         return end(job, stored)
 
     patch.setattr(CommandJob, "end", end_as_conflict)

@@ -8,8 +8,8 @@ import uuid
 from dataclasses import dataclass
 
 from services.walk import RAISER
+from shared.runtime.jobs import Unread
 from shared.runtime.kafka import Outgoing
-from shared.runtime.log import Unread
 from shared.runtime.records import to_record
 from tests.faults.load import SUGGESTION, Tally, suggest
 from tests.faults.system import BOUND, Disturbed, until

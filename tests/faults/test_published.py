@@ -17,9 +17,10 @@ from services.audit_findings import Findings
 from services.local_servers import Kafka
 from shared.contracts.topics import topic_of
 from shared.runtime import relay as relays
+from shared.runtime.jobs import Unread
 from shared.runtime.kafka import Outgoing, Producer, ensure_topics
 from shared.runtime.leases import Leases
-from shared.runtime.log import EventLog, Unread
+from shared.runtime.log import EventLog
 from shared.runtime.records import to_record
 from shared.runtime.relay import Relay
 from tests.faults.loads import Life, small

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 
 from shared.contracts.topics import topic_of
+from shared.runtime.jobs import Unread, Write
 from shared.runtime.kafka import Consumer, Heard, Outgoing, Producer, ensure_topics
 from shared.runtime.kafka_carrier import KafkaCarrier
 from shared.runtime.leases import Leases
-from shared.runtime.log import EventLog, Unread, Write
+from shared.runtime.log import EventLog
 from shared.runtime.records import to_record
 from shared.runtime.relay import Relay
 from tests.runtime.ledger import prepared

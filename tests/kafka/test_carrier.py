@@ -11,8 +11,9 @@ import pytest
 from services.local_servers import Kafka
 from shared.runtime.chains import read_chains
 from shared.runtime.codec import SLOTS
+from shared.runtime.jobs import Unread
 from shared.runtime.kafka import Consumer
-from shared.runtime.log import EventLog, Unread
+from shared.runtime.log import EventLog
 from shared.runtime.relay import new_epoch, republish
 from tests.kafka.conftest import ONE_FORM, MakeCarrier, MakeLog
 from tests.kafka.driving import append, carry, causes, heard, publish, send_rows, stored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.runtime.chains import Chain
-from shared.runtime.log import Unread
+from shared.runtime.jobs import Unread
 from shared.runtime.records import Foreign
 
 

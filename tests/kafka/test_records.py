@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from shared.contracts.topics import TOPICS
 from shared.runtime.codec import SLOTS, seal, slot_of
-from shared.runtime.log import Unread
+from shared.runtime.jobs import Unread
 from shared.runtime.records import MAX_BYTES, Foreign, from_record, to_record
 
 GOLDEN = sorted((Path(__file__).parents[2] / "contracts" / "golden").glob("*.json"))

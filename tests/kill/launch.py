@@ -19,7 +19,7 @@ from typing import Any
 from services.__main__ import SERVICES
 from services.client import Maru
 from services.importing import import_file
-from shared.runtime import folding, follow, log, logs, rebuild, settings, views
+from shared.runtime import batch, folding, follow, jobs, log, logs, rebuild, settings, views
 from shared.runtime.system import System, opened
 
 BEFORE_APPEND = "before append"
@@ -62,22 +62,22 @@ class FusedFuture(Future[Any]):
 
     def set_result(self, result: Any) -> None:
         """The commands are stored, nobody knows it yet."""
-        if isinstance(result, tuple) and any(isinstance(answer, log.Answer) for answer in result):
+        if isinstance(result, tuple) and any(isinstance(answer, jobs.Answer) for answer in result):
             FUSE.passes(AFTER_APPEND)
         super().set_result(result)
 
 
 def wrap() -> None:
     """Let each named point burn the fuse."""
-    flush, take, fold = log.Batch.flush, follow.ReactionFollower._take, folding.fold_rows
+    flush, take, fold = batch.Batch.flush, follow.ReactionFollower._take, folding.fold_rows
     checksum, drop, send = rebuild.checksum, views.ViewStore.drop_generation, Maru.send
 
-    def flush_and_pass(batch: log.Batch) -> None:
+    def flush_and_pass(batch: batch.Batch) -> None:
         flush(batch)
         if batch.events:
             FUSE.passes(BEFORE_APPEND)
 
-    def pass_and_take(follower: follow.ReactionFollower, row: log.Unread, *args: Any, **named: Any) -> None:
+    def pass_and_take(follower: follow.ReactionFollower, row: jobs.Unread, *args: Any, **named: Any) -> None:
         if row.type in follower._service.reactions.by_type:
             FUSE.passes(BETWEEN)
         take(follower, row, *args, **named)
@@ -102,7 +102,7 @@ def wrap() -> None:
 
     for owner, name, wrapped in (
         (log, "Future", FusedFuture),
-        (log.Batch, "flush", flush_and_pass),
+        (batch.Batch, "flush", flush_and_pass),
         (follow.ReactionFollower, "_take", pass_and_take),
         (folding, "fold_rows", fold_and_pass),
         (rebuild, "checksum", pass_and_checksum),

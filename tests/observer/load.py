@@ -14,7 +14,7 @@ from services.client import Maru
 from services.walk import Walk
 from shared.runtime import settings
 from shared.runtime.codec import seal
-from shared.runtime.log import Unread
+from shared.runtime.jobs import Unread
 from shared.runtime.system import System, opened
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from services.observing import watched
 from shared.contracts.topics import topic_of
-from shared.runtime.log import Unread
+from shared.runtime.jobs import Unread
 from shared.runtime.observed import Observed
 from shared.runtime.observer import Observer, Watch
 from shared.runtime.settings import Settings

@@ -25,7 +25,7 @@ from shared.runtime.databases import Databases
 from shared.runtime.declare import Facts, Service
 from shared.runtime.figures import FiguresReader
 from shared.runtime.hosted import Hosted
-from shared.runtime.log import Unavailable
+from shared.runtime.log_database import Unavailable
 from shared.runtime.rebuild import build_new_versions
 from shared.runtime.settings import ROOT
 from shared.runtime.system import gauges

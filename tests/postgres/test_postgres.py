@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,15 +16,17 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.__main__ import SERVICES
+from services.local_servers import Postgres
 from shared.runtime.databases import Databases
-from shared.runtime.log import EventLog, Insert, Unavailable, Write
-from shared.runtime.log_database import COLUMNS, Misconfigured
+from shared.runtime.jobs import Insert, Write
+from shared.runtime.log import EventLog
+from shared.runtime.log_database import COLUMNS, Misconfigured, Unavailable
 from shared.runtime.postgres_log import WRITE_SECONDS, PostgresDatabase, connect
-from tests.places import plan
+from tests.places import on_postgresql, plan
 from tests.proxy import Proxy
 from tests.runtime.ledger import claimed, new_log, prepared
 from tests.runtime.pair import Stepped, pair
-from tests.runtime.test_follow import count, in_other_slot, take_out
+from tests.runtime.test_follow import count, in_other_slot, take_out, waiting_for
 
 
 def filled(databases: Databases, count: int = 3) -> EventLog:
@@ -221,6 +224,54 @@ def test_a_write_that_fails_half_way_leaves_the_writer_able_to_write(databases: 
         assert log.last_position() == 8
     finally:
         log.close()
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[tuple[Postgres, Databases]]:
+    """A server of this test's own that writes to the disk late what need not be there: a crash takes it back."""
+    server = Postgres(tmp_path / "server", settings={"wal_writer_delay": "10s"})
+    server.start()
+    try:
+        with on_postgresql(server, tmp_path) as made:
+            yield server, made
+    finally:
+        server.stop()
+
+
+def test_what_a_crash_of_the_server_takes_back_is_done_again_and_once(forgetful: tuple[Postgres, Databases]) -> None:
+    """Inbox rows, marks and folds are not flushed by themselves: memory must not be ahead of the database."""
+    server, databases = forgetful
+    gates = {"b"}
+    system = Stepped(databases, pair(waiting_for(gates)))
+    mirror = system.mirror
+    try:
+        system.make(("a", "one"), ("b", "1"))
+        system.carry()
+        system.react()
+        system.fold()
+        system.make(("a", "two"), (other := in_other_slot("a"), "lost"))
+        system.carry()
+        system.react()
+        system.fold()
+        before = mirror.log.query("SELECT COUNT(*) FROM inbox")[0][0], mirror.log.marks()
+        server.kill()
+        server.start()
+        after = mirror.log.query("SELECT COUNT(*) FROM inbox")[0][0], mirror.log.marks()
+        assert after != before, "the crash has taken something back"
+        gates |= {"a", other}
+        # As the leases do each second: the writer meets its lost connection, and everybody begins anew.
+        mirror.log.run(lambda cursor: None)
+        system.make(("a", "three"))
+        system.carry()
+        system.react(3)
+        system.fold()
+        assert (system.copies("a"), system.copies(other)) == (("one", "two", "three"), ("lost",))
+        assert system.states() == ["done"] * 5
+        heads = {("routing", system.source.log.epoch, slot): at for slot, at in system.source.log.heads().items()}
+        assert mirror.log.marks() == heads
+        assert (count(system, "a"), count(system, other), count(system, "b")) == (3, 1, 1)
+    finally:
+        system.close()
 
 
 def test_a_fold_whose_commit_was_stored_and_not_answered_is_not_done_twice(

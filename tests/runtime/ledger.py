@@ -12,7 +12,8 @@ from shared.decider import Decider, Refused
 from shared.runtime.commands import prepare
 from shared.runtime.databases import Databases
 from shared.runtime.declare import Act, Gateway, Reactions, Service
-from shared.runtime.log import EventLog, NewEvent, Prepared
+from shared.runtime.jobs import NewEvent, Prepared
+from shared.runtime.log import EventLog
 
 BY = Actor(user="u-test", office="test.desk", body="test")
 AT = datetime(2023, 1, 4, 9, tzinfo=UTC)

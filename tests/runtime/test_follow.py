@@ -18,7 +18,8 @@ from shared.runtime.databases import Databases
 from shared.runtime.declare import Act, Facts, Reactions, Recorded, Service, Wait
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.hosted import Hosted, wait_idle
-from shared.runtime.log import PARKED_ROWS, Insert, OtherVersion, Unavailable, Unread
+from shared.runtime.jobs import PARKED_ROWS, Insert, Unread
+from shared.runtime.log_database import OtherVersion, Unavailable
 from shared.runtime.parked import listed, replay, shown
 from tests.places import as_owner, plan
 from tests.runtime.ledger import EntryMade, entry

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from shared.runtime.codec import GENESIS, canonical, is_sealed, slot_of
 from shared.runtime.databases import Databases
-from shared.runtime.log import EventLog, IdReused, Lost, OtherVersion, Write, decode
+from shared.runtime.jobs import IdReused, Lost, Write
+from shared.runtime.log import EventLog, decode
+from shared.runtime.log_database import OtherVersion
 from tests.runtime.ledger import LEDGER, claimed, new_log, prepared
 
 
