@@ -231,7 +231,8 @@ class Readings:
                 db.close()
             except SQLAlchemyError:
                 # The server has gone meanwhile: nothing of what was read depends on how its transaction ended.
-                db.invalidate()
+                if not db.closed:
+                    db.invalidate()
 
     def _opened(self, store: ViewStore) -> tuple[Connection, dict[str, int]]:
         if store not in self._open:

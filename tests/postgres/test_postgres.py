@@ -18,10 +18,12 @@ from sqlalchemy.exc import OperationalError
 from services.__main__ import SERVICES
 from services.local_servers import Postgres
 from shared.runtime.databases import Databases
+from shared.runtime.hosted import Hosted
 from shared.runtime.jobs import Insert, Write
 from shared.runtime.log import EventLog
 from shared.runtime.log_database import COLUMNS, Misconfigured, Unavailable
 from shared.runtime.postgres_log import WRITE_SECONDS, PostgresDatabase, connect
+from shared.runtime.views import Readings
 from tests.places import on_postgresql, plan
 from tests.proxy import Proxy
 from tests.runtime.ledger import claimed, new_log, prepared
@@ -224,6 +226,29 @@ def test_a_write_that_fails_half_way_leaves_the_writer_able_to_write(databases: 
         assert log.last_position() == 8
     finally:
         log.close()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_snapshot_whose_server_went_ends_quietly(databases: Databases, asked: bool) -> None:
+    """Whoever read in it has what was read; whoever still asks is told, and the next snapshot is a new one."""
+    service = SERVICES[0]
+    Hosted.migrate(service, databases)
+    store = databases.views(service.name)
+    try:
+        readings = Readings()
+        db = readings.db(store)
+        with psycopg.connect(str(databases.admin), autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (db.engine.url.database,)
+            )
+        if asked:
+            with pytest.raises(OperationalError):
+                store.generations(db)
+        readings.close()
+        assert readings.tables(store, service.views[0])
+        readings.close()
+    finally:
+        store.close()
 
 
 @pytest.fixture
