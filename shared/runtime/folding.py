@@ -105,8 +105,7 @@ class ViewsFollower:
     def _fold_all(
         self, db: Connection, own: Sequence[Unread], foreign: Sequence[Unread], since: int, *, careful: bool
     ) -> dict[str, Marks | None]:
-        generations = self._store.generations(db)
-        scans = self._store.scans(db)
+        generations, scans = self._store.scans(db)
         parked: dict[str, set[str]] = {}
         for row in db.execute(_PARKED_KEYS):
             parked.setdefault(row.view, set()).add(row.key)
@@ -117,7 +116,7 @@ class ViewsFollower:
         for view in self._views:
             known = self._progress.views[view.name]
             if any(
-                scans.get((view.name, generations[view.name], source), 0) != known.get((source, 0, SCAN), 0)
+                scans.get((view.name, source), 0) != known.get((source, 0, SCAN), 0)
                 for source in (self._service, INBOX)
             ):
                 # Another follower, or a swap, has moved the marks: compare and set, never fold twice.

@@ -370,9 +370,9 @@ class Hosted:
         last = self.log.last_position()
         last_inbox = self.log.query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
         with self.store.read() as db:
-            generations, scans = self.store.generations(db), self.store.scans(db)
+            _, scans = self.store.scans(db)
         return all(
-            scans.get((view.name, generations[view.name], source), 0) >= reached
+            scans.get((view.name, source), 0) >= reached
             for view in self.views
             for source, reached in ((self.name, last), (INBOX, last_inbox))
         )

@@ -201,13 +201,12 @@ def gauges(hosted: Hosted) -> Iterator[metrics.Reading]:
     yield metrics.INBOX_PARKED(query(f"SELECT COUNT(*) FROM inbox WHERE {PARKED_ROWS}")[0][0], name)  # noqa: S608
     # How far views have come is in their database: another follower may hold the lease. It is read before the ends.
     with hosted.store.read() as db:
-        generations, scans, parked = hosted.store.generations(db), hosted.store.scans(db), parked_records(db)
+        (_, scans), parked = hosted.store.scans(db), parked_records(db)
     last, last_inbox = hosted.log.last_position(), query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
     yield metrics.LOG_POSITION(last, name)
     for view in hosted.views:
-        generation = generations[view.name]
-        yield metrics.VIEW_BEHIND(max(0, last - scans.get((view.name, generation, name), 0)), name, view.name)
-        behind = max(0, last_inbox - scans.get((view.name, generation, INBOX), 0))
+        yield metrics.VIEW_BEHIND(max(0, last - scans.get((view.name, name), 0)), name, view.name)
+        behind = max(0, last_inbox - scans.get((view.name, INBOX), 0))
         yield metrics.VIEW_INBOX_BEHIND(behind, name, view.name)
         yield metrics.VIEW_PARKED(parked.get(view.name, 0), name, view.name)
     yield from hosted.figures.read()

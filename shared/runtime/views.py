@@ -260,11 +260,12 @@ class ViewStore:
             self._reader = self._glancing = _sqlite_engine(place, "BEGIN", 20, -256)
         else:
             self._writer = _postgres_engine(place, schema, 2, 60)
-            self._reader = _postgres_engine(place, schema, 5, 4, isolation_level="REPEATABLE READ")
-            self._glancing = _postgres_engine(place, schema, 1, 4, isolation_level="AUTOCOMMIT")
-            if schema == "views":
-                # As the first statement, so before the snapshot is taken: see ``drop_generation``.
-                event.listen(self._reader, "begin", _lock_pointer)
+            self._reader = _postgres_engine(place, schema, 5, 4)
+            self._glancing = _postgres_engine(place, schema, 1, 4)
+            # With the lock as the first statement, so before the snapshot is taken: see ``drop_generation``.
+            locked = "; LOCK TABLE view_pointer IN ACCESS SHARE MODE" if schema == "views" else ""
+            begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ{locked}"
+            event.listen(self._reader, "begin", lambda db: db.exec_driver_sql(begin))
         self.life = 0
         """How many connections for writing were made: one that was lost may have taken back what was not flushed."""
         if not isinstance(place, Path):
@@ -281,7 +282,7 @@ class ViewStore:
             place.parent.mkdir(parents=True, exist_ok=True)
         store = ViewStore(place)
         try:
-            with store.lock, store._writer.begin() as db:
+            with store._transaction() as db:
                 _lock_schema(db)
                 _own.create_all(db)
                 for view in views:
@@ -297,7 +298,7 @@ class ViewStore:
 
     def create_all(self, metadata: MetaData) -> None:
         """Make tables that are no view's (a service's mutable ones). Safe to repeat."""
-        with self.lock, self._writer.begin() as db:
+        with self._transaction() as db:
             _lock_schema(db)
             metadata.create_all(db)
 
@@ -313,12 +314,17 @@ class ViewStore:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction, alone among those that fold; committed at the end, rolled back on an error."""
-        with self.lock, self._writer.begin() as db:
-            if db.dialect.name == "postgresql" and self._schema == "views":
-                db.exec_driver_sql("LOCK TABLE view_pointer IN EXCLUSIVE MODE")
+        with self._transaction("; LOCK TABLE view_pointer IN EXCLUSIVE MODE" if self._schema == "views" else "") as db:
             yield db
         for listener in self.on_write:
             listener()
+
+    @contextmanager
+    def _transaction(self, locked: str = "") -> Iterator[Connection]:
+        with self.lock, self._writer.begin() as db:
+            if db.dialect.name == "postgresql":
+                db.exec_driver_sql(f"BEGIN{locked}")
+            yield db
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -345,7 +351,7 @@ class ViewStore:
                 _flock(file, refusal)
                 yield
             return
-        with self._writer.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        with self._writer.connect() as db:
             name = {"name": f"rebuild {view.name}"}
             if not db.execute(text("SELECT pg_try_advisory_lock(hashtext(:name))"), name).scalar():
                 raise refusal
@@ -375,9 +381,15 @@ class ViewStore:
         rows = db.execute(select(MARK).where(MARK.c.view == view.name, MARK.c.generation == generation))
         return {(row.source, row.epoch, row.slot): row.position for row in rows}
 
-    def scans(self, db: Connection) -> dict[tuple[str, int, str], int]:
-        """(view, generation, source) → up to where all is taken."""
-        return {(row.view, row.generation, row.source): row.position for row in db.execute(_SCANS)}
+    def scans(self, db: Connection) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+        """The current generation of every view, by name; and (view, source) → up to where that one has taken all."""
+        generations: dict[str, int] = {}
+        scans: dict[tuple[str, str], int] = {}
+        for row in db.execute(_SCANS):
+            generations[row.view] = row.generation
+            if row.source is not None:
+                scans[row.view, row.source] = row.position
+        return generations, scans
 
     def set_marks(self, db: Connection, view: View, generation: int, marks: Marks) -> None:
         """Set marks, in the transaction of the effect."""
@@ -421,10 +433,6 @@ class ViewStore:
             db.execute(delete(PARKED).where(PARKED.c.view == f"{view.name}@{generation}"))
 
 
-def _lock_pointer(connection: Connection) -> None:
-    connection.exec_driver_sql("LOCK TABLE view_pointer IN ACCESS SHARE MODE")
-
-
 def _flock(file: IO[str], refusal: Exception) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -451,7 +459,12 @@ def store_is_down(error: BaseException, dialect: str) -> bool:
     return dialect == "postgresql" and isinstance(error, STORE_DOWN)
 
 
-_SCANS = select(MARK).where(MARK.c.slot == SCAN)
+_SCANS = select(POINTER.c.view, POINTER.c.generation, MARK.c.source, MARK.c.position).join_from(
+    POINTER,
+    MARK,
+    (POINTER.c.view == MARK.c.view) & (POINTER.c.generation == MARK.c.generation) & (MARK.c.slot == SCAN),
+    isouter=True,
+)
 _POINTERS = select(POINTER.c.view, POINTER.c.generation)
 _POINTER_OF = select(POINTER.c.generation, POINTER.c.version).where(POINTER.c.view == bindparam("name"))
 
@@ -489,8 +502,11 @@ def _sqlite_engine(path: Path, begin: str, size: int, cache: int) -> Engine:
     return engine
 
 
-def _postgres_engine(url: str, schema: str, size: int, seconds: int, **options: Any) -> Engine:
-    """``seconds`` is the longest a statement may take."""
+def _postgres_engine(url: str, schema: str, size: int, seconds: int) -> Engine:
+    """``seconds`` is the longest a statement may take.
+
+    The driver begins no transaction by itself: whoever wants one says so with the first lock, in one trip.
+    """
     settings = {
         "search_path": schema,
         "statement_timeout": f"{seconds}s",
@@ -506,6 +522,7 @@ def _postgres_engine(url: str, schema: str, size: int, seconds: int, **options: 
         pool_size=size,
         max_overflow=10,
         pool_timeout=3,
+        isolation_level="AUTOCOMMIT",
         connect_args={
             "connect_timeout": 3,
             "keepalives_idle": 5,
@@ -515,7 +532,6 @@ def _postgres_engine(url: str, schema: str, size: int, seconds: int, **options: 
             "application_name": "maru",
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         },
-        **options,
     )
     event.listen(engine, "before_execute", _flush_before)
     event.listen(engine, "checkout", _check_open)

@@ -170,8 +170,8 @@ class Disturbed:
                     return False
             last = max(heads[name].values(), default=0)
             with hosted.store.read() as db:
-                scans, generations = hosted.store.scans(db), hosted.store.generations(db)
-            if any(scans.get((view.name, generations[view.name], name), 0) < last for view in hosted.views):
+                _, scans = hosted.store.scans(db)
+            if any(scans.get((view.name, name), 0) < last for view in hosted.views):
                 return False
         return True
 

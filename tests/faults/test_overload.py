@@ -74,8 +74,8 @@ def _watch(system: Disturbed, ending: threading.Event, freshness: list[float]) -
         last, started = hosted.log.last_position(), time.monotonic()
         while not ending.is_set():
             with hosted.store.read() as db:
-                scans, generations = hosted.store.scans(db), hosted.store.generations(db)
-            if all(scans.get((view.name, generations[view.name], "issues"), 0) >= last for view in hosted.views):
+                _, scans = hosted.store.scans(db)
+            if all(scans.get((view.name, "issues"), 0) >= last for view in hosted.views):
                 break
             time.sleep(0.05)
         freshness.append(time.monotonic() - started)
