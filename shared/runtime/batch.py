@@ -24,7 +24,7 @@ from shared.runtime.jobs import (
     Unread,
     Write,
 )
-from shared.runtime.log_database import Cursor, LogDatabase, Writer
+from shared.runtime.log_database import ANSWERED, CARRIED, STORED, Cursor, LogDatabase, Writer
 
 
 class Batch:
@@ -139,9 +139,11 @@ class Batch:
         self._settled[place] = (*place, mark.state, mark.error)
 
     @property
-    def settled(self) -> bool:
-        """Whether inbox rows were answered."""
-        return bool(self._settled)
+    def hint(self) -> str | None:
+        """What others should hear of it, once it is flushed."""
+        if self.events:
+            return STORED
+        return CARRIED if self.inbox_rows else ANSWERED if self._settled else None
 
     @contextmanager
     def undone(self) -> Iterator[None]:

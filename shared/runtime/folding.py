@@ -105,9 +105,10 @@ class ViewsFollower:
     def _fold_all(
         self, db: Connection, own: Sequence[Unread], foreign: Sequence[Unread], since: int, *, careful: bool
     ) -> dict[str, Marks | None]:
-        generations, scans = self._store.scans(db)
+        stands = self._store.scans(db)
+        generations = stands.generations
         parked: dict[str, set[str]] = {}
-        for row in db.execute(_PARKED_KEYS):
+        for row in db.execute(_PARKED_KEYS) if stands.parked else ():
             parked.setdefault(row.view, set()).add(row.key)
         if self._store.life != self._lives[1]:
             # What an earlier connection wrote may be gone: the marks are read again before anything is folded on them.
@@ -116,7 +117,7 @@ class ViewsFollower:
         for view in self._views:
             known = self._progress.views[view.name]
             if any(
-                scans.get((view.name, source), 0) != known.get((source, 0, SCAN), 0)
+                stands.scans.get((view.name, source), 0) != known.get((source, 0, SCAN), 0)
                 for source in (self._service, INBOX)
             ):
                 # Another follower, or a swap, has moved the marks: compare and set, never fold twice.

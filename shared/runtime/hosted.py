@@ -31,7 +31,7 @@ from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.jobs import Answer, IdReused, Lost, Write
 from shared.runtime.leases import Leases
 from shared.runtime.log import Loaded
-from shared.runtime.log_database import MOVED, STORED, WAITING
+from shared.runtime.log_database import ANSWERED, CARRIED, FOLDED, STORED, WAITING
 from shared.runtime.loops import Loop, Pressure, Progress
 from shared.runtime.rebuild import build_new_versions
 from shared.runtime.views import Readings
@@ -197,7 +197,7 @@ class Hosted:
         # It waits for records by itself, so it does not rest; what comes meanwhile is taken together.
         carry = Loop(f"{self.name}-carrier", carrier, 0.0, pause=PAUSE, progress=self.progress)
         reactions = ReactionFollower(self.service, self.log, self.reacting, partial(_slots_held, leases))
-        self.store.on_write.append(partial(self.log.database.notify, MOVED))
+        self.store.on_write.append(partial(self.log.database.notify, FOLDED))
         self._start_followers([keep, carry], reactions, leases)
 
     def watch(self) -> Watcher:
@@ -207,7 +207,8 @@ class Hosted:
         self.log.on_commit.append(self._count)
         watch = Loop(f"{self.name}-watch", watcher.step, 0.25, pause=WATCH_PAUSE, progress=self.progress, yields=True)
         self.loops = [watch]
-        self._run_loops([watch], MOVED)
+        hurry = self.progress.somebody_waits
+        self._run_loops({FOLDED: [watcher.look, watch.wake.set], ANSWERED: [watch.wake.set], WAITING: [hurry]})
         return watcher
 
     def _keep_leases(self, leases: Leases) -> bool:
@@ -247,7 +248,8 @@ class Hosted:
 
         self.log.on_commit.append(committed)
         self.log.on_commit.append(self._count)
-        self._run_loops([react, view], STORED)
+        both = [react.wake.set, view.wake.set]
+        self._run_loops({STORED: both, CARRIED: both, WAITING: [self.progress.somebody_waits]})
 
     def _count(self, batch: Batch) -> None:
         """Tell what this process has appended."""
@@ -256,15 +258,14 @@ class Hosted:
             for row in batch.events:
                 metrics.APPENDED.labels(self.name, row[3].rpartition(".v")[0]).inc()
 
-    def _run_loops(self, woken: Sequence[Loop], by: str) -> None:
-        def wake(word: str) -> None:
-            if word == WAITING:
-                self.progress.somebody_waits()
-            elif word == by:
-                for loop in woken:
-                    loop.wake.set()
+    def _run_loops(self, heard: Mapping[str, Sequence[Callable[[], None]]]) -> None:
+        """``heard``: what to do at which hint."""
 
-        self._unlisten = self.log.database.listen(wake)
+        def hear(word: str) -> None:
+            for told in heard.get(word, ()):
+                told()
+
+        self._unlisten = self.log.database.listen(hear)
         for loop in self.loops:
             loop.start()
 
@@ -370,7 +371,7 @@ class Hosted:
         last = self.log.last_position()
         last_inbox = self.log.query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
         with self.store.read() as db:
-            _, scans = self.store.scans(db)
+            scans = self.store.scans(db).scans
         return all(
             scans.get((view.name, source), 0) >= reached
             for view in self.views

@@ -32,10 +32,8 @@ from shared.runtime.jobs import (
 )
 from shared.runtime.log_database import (
     LOST_CONNECTION,
-    MOVED,
     SCHEMA,
     STORE_ERRORS,
-    STORED,
     Cursor,
     LogDatabase,
     OtherVersion,
@@ -178,10 +176,8 @@ class EventLog:
                 future.set_result(result)
             else:
                 future.set_exception(problem)
-        if batch.events or batch.inbox_rows:
-            writer.notify(STORED)
-        elif batch.settled:
-            writer.notify(MOVED)
+        if batch.hint is not None:
+            writer.notify(batch.hint)
 
     def _transact(
         self, writer: Writer, jobs: list[tuple[Job, Future[Any]]]
@@ -200,7 +196,7 @@ class EventLog:
                     results.append((future, None, refusal))
             with writer.together():
                 batch.flush()
-                writer.commit()
+                writer.commit(batch.hint)
         except BaseException:
             writer.rollback()
             raise

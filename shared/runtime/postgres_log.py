@@ -281,6 +281,7 @@ class _PostgresWriter:
     def __init__(self, url: str) -> None:
         self._url = url
         self.life = 0
+        self._durable = False
         self._connection: psycopg.Connection[Any] | None = None
 
     def begin(self, *, durable: bool) -> None:
@@ -294,6 +295,7 @@ class _PostgresWriter:
         # What need not reach the disk by itself: a later flushed commit carries it along, in order. And not the event
         # table's lock: this role may only insert and select there. One simple query, not a pipeline, after which the
         # server would wait without its idle timer.
+        self._durable = durable
         flushed = "on" if durable else "off"
         self._connection.execute(
             f"BEGIN; SET LOCAL synchronous_commit = {flushed}; LOCK TABLE append_lock IN EXCLUSIVE MODE"
@@ -307,8 +309,14 @@ class _PostgresWriter:
         assert self._connection is not None
         return self._connection.pipeline()
 
-    def commit(self) -> None:
+    def commit(self, hint: str | None) -> None:
+        """End the transaction, with a ``hint`` to other processes.
+
+        Whoever notifies holds a lock of the whole server until the commit's end: not while it waits for the disk.
+        """
         assert self._connection is not None
+        if hint is not None and not self._durable:
+            self._connection.execute(f"NOTIFY {CHANNEL}, '{hint}'")
         self._connection.execute("COMMIT")
 
     def rollback(self) -> None:
@@ -317,8 +325,10 @@ class _PostgresWriter:
             self._connection.close()
 
     def notify(self, word: str) -> None:
-        """Give other processes a hint: it may be lost, so it need not be flushed."""
+        """Give other processes the hint of a flushed commit, unless that went with it. It may be lost."""
         assert self._connection is not None
+        if not self._durable:
+            return
         try:
             self._connection.execute(f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}, '{word}'; COMMIT")
         except (psycopg.OperationalError, psycopg.InterfaceError):

@@ -226,7 +226,8 @@ class Relay:
         name, old, holder, fence = self.topic.name, self._position, self._leases.holder, self._fence
 
         def change(cursor: Cursor) -> bool:
-            cursor.execute("INSERT INTO relay VALUES (?, 0) ON CONFLICT DO NOTHING", (name,))
+            if old == 0:
+                cursor.execute("INSERT INTO relay VALUES (?, 0) ON CONFLICT DO NOTHING", (name,))
             moved = cursor.execute(
                 "UPDATE relay SET position = ? WHERE topic = ? AND position = ? "
                 "AND EXISTS (SELECT 1 FROM lease WHERE name = ? AND holder = ? AND fence = ?)",

@@ -205,7 +205,7 @@ class _SqliteWriter:
     def together(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def commit(self) -> None:
+    def commit(self, hint: str | None) -> None:
         assert self._cursor is not None
         self._cursor.execute("COMMIT")
         self._cursor.close()

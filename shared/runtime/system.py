@@ -201,7 +201,7 @@ def gauges(hosted: Hosted) -> Iterator[metrics.Reading]:
     yield metrics.INBOX_PARKED(query(f"SELECT COUNT(*) FROM inbox WHERE {PARKED_ROWS}")[0][0], name)  # noqa: S608
     # How far views have come is in their database: another follower may hold the lease. It is read before the ends.
     with hosted.store.read() as db:
-        (_, scans), parked = hosted.store.scans(db), parked_records(db)
+        scans, parked = hosted.store.scans(db).scans, parked_records(db)
     last, last_inbox = hosted.log.last_position(), query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
     yield metrics.LOG_POSITION(last, name)
     for view in hosted.views:

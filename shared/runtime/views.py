@@ -245,6 +245,18 @@ class Readings:
         return self._open[store]
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where the views of a service stand."""
+
+    generations: Mapping[str, int]
+    """The current one of every view."""
+    scans: Mapping[tuple[str, str], int]
+    """(view, source) → up to where its current generation has taken all."""
+    parked: bool
+    """Whether any view has parked a record."""
+
+
 class RebuildRunning(Exception):
     """Another process is rebuilding this view."""
 
@@ -381,15 +393,17 @@ class ViewStore:
         rows = db.execute(select(MARK).where(MARK.c.view == view.name, MARK.c.generation == generation))
         return {(row.source, row.epoch, row.slot): row.position for row in rows}
 
-    def scans(self, db: Connection) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
-        """The current generation of every view, by name; and (view, source) → up to where that one has taken all."""
+    def scans(self, db: Connection) -> Standing:
+        """Where every view stands."""
         generations: dict[str, int] = {}
         scans: dict[tuple[str, str], int] = {}
+        parked = False
         for row in db.execute(_SCANS):
             generations[row.view] = row.generation
+            parked = row.parked
             if row.source is not None:
                 scans[row.view, row.source] = row.position
-        return generations, scans
+        return Standing(generations, scans, parked)
 
     def set_marks(self, db: Connection, view: View, generation: int, marks: Marks) -> None:
         """Set marks, in the transaction of the effect."""
@@ -459,7 +473,9 @@ def store_is_down(error: BaseException, dialect: str) -> bool:
     return dialect == "postgresql" and isinstance(error, STORE_DOWN)
 
 
-_SCANS = select(POINTER.c.view, POINTER.c.generation, MARK.c.source, MARK.c.position).join_from(
+_SCANS = select(
+    POINTER.c.view, POINTER.c.generation, MARK.c.source, MARK.c.position, select(PARKED).exists().label("parked")
+).join_from(
     POINTER,
     MARK,
     (POINTER.c.view == MARK.c.view) & (POINTER.c.generation == MARK.c.generation) & (MARK.c.slot == SCAN),

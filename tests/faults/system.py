@@ -170,7 +170,7 @@ class Disturbed:
                     return False
             last = max(heads[name].values(), default=0)
             with hosted.store.read() as db:
-                _, scans = hosted.store.scans(db)
+                scans = hosted.store.scans(db).scans
             if any(scans.get((view.name, name), 0) < last for view in hosted.views):
                 return False
         return True

@@ -74,7 +74,7 @@ def _watch(system: Disturbed, ending: threading.Event, freshness: list[float]) -
         last, started = hosted.log.last_position(), time.monotonic()
         while not ending.is_set():
             with hosted.store.read() as db:
-                _, scans = hosted.store.scans(db)
+                scans = hosted.store.scans(db).scans
             if all(scans.get((view.name, "issues"), 0) >= last for view in hosted.views):
                 break
             time.sleep(0.05)
