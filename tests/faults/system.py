@@ -246,7 +246,7 @@ class Disturbed:
         started = time.monotonic()
         for name in NAMES:
             self.maru("republish", name)
-        assert self.opened.idle(), "it does not become idle after the republication"
+        until(self.opened.idle, "it does not become idle after the republication")
         return time.monotonic() - started
 
     def maru(self, *arguments: str, code: int = 0) -> str:
