@@ -232,15 +232,21 @@ class Producer:
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_MESSAGE_BYTES,
         )
+        self._admin = AIOKafkaAdminClient(**client_settings(bootstrap, client))
 
     async def start(self) -> None:
         """Connect. Raises one of ``FAILURES``; the producer is then closed."""
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 await self._producer.start()
+                await self._admin.start()
         except BaseException:
             await self.stop()
             raise
+
+    async def cluster(self) -> str:
+        """The cluster's id: another one has nothing of what was published. Raises one of ``FAILURES``."""
+        return await _cluster(self._admin)
 
     async def send(self, topic: str, records: Iterable[Outgoing], *, seconds: float) -> None:
         """Publish, each partition's records in order, and wait until all of them are on all replicas.
@@ -269,6 +275,12 @@ class Producer:
         await _closed(self._producer.stop(), sweep=True)
         # Where closing gave up, these are still open; where it did not, both are done at once.
         await _closed(self._producer.client.close(), sweep=True)
+        await _closed(self._admin.close(), sweep=True)
+
+
+async def _cluster(admin: AIOKafkaAdminClient) -> str:
+    async with asyncio.timeout(REQUEST_SECONDS):
+        return str((await admin.describe_cluster())["cluster_id"])
 
 
 class Consumer:
@@ -299,8 +311,7 @@ class Consumer:
 
     async def cluster(self) -> str:
         """The cluster's id: another one means that every offset known so far says nothing."""
-        async with asyncio.timeout(REQUEST_SECONDS):
-            return str((await self._admin.describe_cluster())["cluster_id"])
+        return await _cluster(self._admin)
 
     def assign(self, offsets: Mapping[Place, int]) -> None:
         """Read these partitions and no others, each from its offset; what was fetched before is dropped."""

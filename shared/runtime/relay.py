@@ -8,6 +8,9 @@ A topic that holds what the log of the same epoch does not have, or an epoch new
 database was put back to an earlier moment. The relay then publishes nothing, raises an alarm and is not ready; it
 stays up and looks again every few seconds, because ``maru epoch new`` is done while it runs, and a process that ends
 would only be started again (decision 0011).
+
+A topic that lacks what was published says that Kafka has lost it. What is new would then come before what is older of
+the same key, so nothing is published until ``maru republish`` has it begin at the first event.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import structlog
 from shared.contracts.topics import topic_of
 from shared.runtime import metrics, tracing
 from shared.runtime.brokers import Brokers
+from shared.runtime.codec import SLOTS
 from shared.runtime.jobs import Unread
 from shared.runtime.kafka import Consumer, Heard, OtherPartitions, Place, Producer, ensure_topics
 from shared.runtime.leases import Leases
@@ -57,6 +61,10 @@ T = TypeVar("T")
 
 class TopicAhead(Exception):
     """The topic holds an event that the log does not have: the database was put back to an earlier moment."""
+
+
+class TopicBehind(Exception):
+    """The topic lacks an event that was published: Kafka has lost something, or is another one."""
 
 
 def republish(log: EventLog) -> None:
@@ -114,6 +122,8 @@ class Relay:
         self._database = ThreadPoolExecutor(1, thread_name_prefix=f"{log.service}-relay")
         self._producer: Producer | None = None
         self._fence: int | None = None
+        self._cluster = ""
+        """The cluster whose topic was compared with the log."""
         self._position = 0
         self._look_at = 0.0
         self._ending = False
@@ -151,12 +161,14 @@ class Relay:
                     # One fact brings several commits, and a turn costs more than an event.
                     took = time.monotonic() - started
                     await asyncio.sleep(min(max(took, PAUSE - took), MOST_REST))
-            except TopicAhead as error:
+            except (TopicAhead, TopicBehind) as error:
                 self._tell(error)
                 pause = REFUSED_SECONDS
             except Exception as error:
                 self._tell(error)
                 await self._drop()
+                # The broker may be another one by now, or have lost something: compare before anything is sent.
+                self._fence, self._look_at = None, 0.0
                 pause = _RETRY[min(failures, len(_RETRY) - 1)]
                 failures += 1
             if pause and not self._ending:
@@ -166,7 +178,7 @@ class Relay:
     async def turn(self) -> int:
         """Publish and confirm one page; gives the number of its events.
 
-        Raises ``TopicAhead``, one of ``FAILURES``, ``Unavailable``: nothing is confirmed then.
+        Raises ``TopicAhead``, ``TopicBehind``, one of ``FAILURES``, ``Unavailable``: nothing is confirmed then.
         """
         if not await self._hold():
             return 0
@@ -211,8 +223,10 @@ class Relay:
             if fence != known or position != self._position:
                 # A broker made anew gives producer ids out again: never one of an earlier life.
                 await self._drop()
-                await self._compare()
+                await self._compare(position)
                 logger.info("publishing", service=self._log.service, after=position, fence=fence)
+            elif self._producer is not None and await self._producer.cluster() != self._cluster:
+                raise ConnectionResetError("another cluster answers")
             self._position = position
         self._fence, self._look_at = fence, now + LOOK_SECONDS
         return fence is not None
@@ -237,19 +251,27 @@ class Relay:
 
         return bool(self._log.run(change, durable=False))
 
-    async def _compare(self) -> None:
-        """Make the topic where it is missing. Raises ``TopicAhead`` where it holds what the log does not have."""
+    async def _compare(self, position: int) -> None:
+        """Make the topic where it is missing.
+
+        Raises ``TopicAhead`` where it holds what the log does not have, ``TopicBehind`` where it lacks what was
+        published up to ``position``: what is new would come before what is older.
+        """
         await ensure_topics(self._bootstrap, (self.topic,))
         consumer = Consumer(self._bootstrap, f"maru-relay-{self._log.service}-look")
         await consumer.start()
         try:
+            self._cluster = await consumer.cluster()
             last = await self._last(consumer)
         finally:
             await consumer.stop()
         ahead = await self._store(lambda: self._ahead(last))
-        metrics.RELAY_REFUSED.labels(self._log.service).set(ahead is not None)
+        behind = await self._store(lambda: self._behind(last, position))
+        metrics.RELAY_REFUSED.labels(self._log.service).set(ahead is not None or behind is not None)
         if ahead is not None:
             raise TopicAhead(ahead)
+        if behind is not None:
+            raise TopicBehind(behind)
 
     async def _last(self, consumer: Consumer) -> list[Unread]:
         """The newest event of ours at the end of each partition."""
@@ -284,10 +306,30 @@ class Relay:
                     return f"{where}, where the log has another event"
         return None
 
+    def _behind(self, last: Sequence[Unread], position: int) -> str | None:
+        """What was published up to a position and is not in the topic, in words."""
+        newest = {event.slot: (event.epoch, event.position) for event in last}
+        for slot in range(SLOTS):
+            published = self._log.query(
+                "SELECT epoch, position FROM stored_events WHERE slot = ? AND position <= ? "
+                "ORDER BY position DESC LIMIT 1",
+                slot,
+                position,
+            )
+            if published and newest.get(slot, (0, 0)) < published[0]:
+                where = f"partition {slot} of {self.topic.name} lacks position {published[0][1]}, which was published"
+                return (
+                    f"{where}: Kafka has lost something; maru republish {self._log.service} publishes all of it again"
+                )
+        return None
+
     async def _made(self) -> Producer:
         await ensure_topics(self._bootstrap, (self.topic,))
         producer = Producer(self._bootstrap, f"maru-relay-{self._log.service}")
         await producer.start()
+        if await producer.cluster() != self._cluster:
+            await producer.stop()
+            raise ConnectionResetError("another cluster answers")
         return producer
 
     async def _drop(self) -> None:
@@ -313,7 +355,7 @@ class Relay:
         self.problem = f"{type(error).__name__}: {str(error)[:300]}"
         if self._waiting_since is not None:
             metrics.RELAY_AGE.labels(self._log.service).set(time.monotonic() - self._waiting_since)
-        told = logger.error if isinstance(error, TopicAhead | OtherPartitions) else logger.warning
+        told = logger.error if isinstance(error, TopicAhead | TopicBehind | OtherPartitions) else logger.warning
         told("nothing published", service=self._log.service, problem=self.problem)
 
 

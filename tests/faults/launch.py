@@ -168,9 +168,9 @@ def _wrap_log() -> None:
 def _wrap_relay() -> None:
     compare, send, once = relay.Relay._compare, Producer.send, Producer._send
 
-    async def pass_and_compare(relayed: relay.Relay) -> None:
+    async def pass_and_compare(relayed: relay.Relay, position: int) -> None:
         FUSE.passes("relay: lease taken, before the topic is compared")
-        await compare(relayed)
+        await compare(relayed, position)
 
     async def pass_and_send(producer: Producer, *arguments: Any, **named: Any) -> None:
         FUSE.passes("relay: read, before publish")

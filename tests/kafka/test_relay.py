@@ -15,7 +15,7 @@ from shared.runtime.kafka import OtherPartitions, Outgoing, ensure_topics
 from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog
 from shared.runtime.records import from_record
-from shared.runtime.relay import Relay, TopicAhead, new_epoch, republish
+from shared.runtime.relay import Relay, TopicAhead, TopicBehind, new_epoch, republish
 from tests.kafka.conftest import ONE_FORM, MakeCarrier, MakeLog, delete_topics
 from tests.kafka.driving import (
     SECONDS,
@@ -202,6 +202,26 @@ def test_foreign_records_at_the_end_hide_nothing(broker: Kafka, make_log: MakeLo
     log = restored(make_log, 20)
     with pytest.raises(TopicAhead):
         asyncio.run(one_turn(log, broker.bootstrap))
+
+
+def test_a_topic_that_lacks_what_was_published_gets_nothing_new_before_it(broker: Kafka, make_log: MakeLog) -> None:
+    """Kafka was lost while somebody wrote: the new event would come before older ones of its key."""
+    log = make_log("issues")
+    append(log, 20, keys=3)
+    publish(log, broker.bootstrap)
+    asyncio.run(delete_topics(broker.bootstrap))
+    append(log, 1, keys=3)
+    with pytest.raises(TopicBehind, match="maru republish issues"):
+        asyncio.run(one_turn(log, broker.bootstrap))
+    assert positions(broker.bootstrap) == []
+    running = Running(log, broker.bootstrap)
+    until(lambda: "TopicBehind" in (running.relay.problem or ""))
+    republish(log)
+    until(lambda: saved(log) == 21)
+    running.stop()
+    assert running.relay.problem is None
+    found = [(r.partition, int(dict(r.headers)["ce_logposition"] or 0)) for r in topic_records(broker.bootstrap)]
+    assert found == sorted((row.slot, row.position) for row in log.after(0))
 
 
 def test_a_new_epoch_is_the_way_on_for_a_running_relay(broker: Kafka, make_log: MakeLog) -> None:
