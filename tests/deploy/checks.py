@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,9 +67,12 @@ def compose_schema() -> str | None:
 
 
 def overlay() -> str | None:
-    """The overlay by kubectl's kustomize; the number of documents is that of the base."""
+    """The overlay by kubectl's kustomize: as many documents as the base, and no host of the base's examples left."""
     rendered = _rendered()
-    return None if len(rendered) == len(base()) else f"{len(rendered)} documents, and {len(base())} in the base"
+    if len(rendered) != len(base()):
+        return f"{len(rendered)} documents, and {len(base())} in the base"
+    left = sorted(set(re.findall(r"[a-z.]*\bmaru\.example\b(?!/)", json.dumps(rendered))))
+    return f"still of the base: {', '.join(left)}" if left else None
 
 
 def _rendered() -> list[Document]:
