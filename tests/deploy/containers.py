@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-
-import httpx
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from services.local_processes import free_port
 from tests.deploy.manifests import ROOT, Document, compose
@@ -179,13 +179,18 @@ class Run:
     def status(self, path: str, seconds: float = 5) -> int:
         """The status of an answer, 0 where there is none in time."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=seconds).status_code
-        except httpx.TransportError:
+            with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=seconds) as answer:
+                return int(answer.status)
+        except HTTPError as error:
+            with error:
+                return error.code
+        except OSError:
             return 0
 
     def read(self, path: str) -> bytes:
         """The body of an answer."""
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=5).content
+        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return bytes(answer.read())
 
     def until(self, well: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float) -> None:
         """Wait until it is well; fails where it ends first, or in ``seconds``."""

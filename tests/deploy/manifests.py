@@ -45,6 +45,19 @@ def rendered() -> list[Document] | None:
     return None
 
 
+def deployed() -> list[Document]:
+    """What the overlay sends; where nothing renders it, the base with the settings that the overlay adds."""
+    found = rendered()
+    if found is not None:
+        return found
+    documents = base()
+    overlay = yaml.safe_load((K8S / "overlays" / "ministry" / "kustomization.yaml").read_text(encoding="utf-8"))
+    (patch,) = [yaml.safe_load(p["patch"]) for p in overlay["patches"] if p["target"]["kind"] == "ConfigMap"]
+    settings = next(d for d in documents if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "maru")
+    settings["data"] |= {row["path"].rpartition("/")[2]: row["value"] for row in patch}
+    return documents
+
+
 def of_kind(*kinds: str) -> dict[str, Document]:
     """Documents of the base by name."""
     return {d["metadata"]["name"]: d for d in base() if d["kind"] in kinds}

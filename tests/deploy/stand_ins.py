@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import select
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -120,16 +124,32 @@ class Authority:
 class IssuerStandIn:
     """The keys of an OpenID Connect issuer, on loopback: what a gateway asks for before it is ready."""
 
-    def __init__(self, folder: Path, url: str, port: int, tls: tuple[Path, Path] | None = None) -> None:
-        """``url``: the issuer's name, whose path it is asked at; ``tls``: certificate and key of the server."""
+    def __init__(self, folder: Path, url: str, port: int, tls: tuple[str, str] | None = None) -> None:
+        """Answers at ``port``. With ``tls``, certificate and key, it is an HTTPS proxy behind which everything is it,
+
+        so that an issuer of any name can be asked here.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         issuer = Issuer(folder, url, "maru", 1)
         configuration = {"issuer": url, "jwks_uri": f"{url}/jwks"}
         answers: dict[str, object] = {"/.well-known/openid-configuration": configuration, "/jwks": issuer.key_set}
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if tls is not None:
+            (folder / "server.pem").write_text("".join(tls))
+            context.load_cert_chain(folder / "server.pem")
 
         class Answer(BaseHTTPRequestHandler):
+            def do_CONNECT(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.rfile.close()
+                with context.wrap_socket(self.connection, server_side=True) as inner:
+                    self.connection = self.request = inner
+                    self.setup()
+                    self.handle_one_request()
+
             def do_GET(self) -> None:
-                found = next((body for path, body in answers.items() if self.path.endswith(path)), None)
+                found = next((body for path, body in answers.items() if f"{url}{path}".endswith(self.path)), None)
                 self.send_response(404 if found is None else 200)
                 self.end_headers()
                 self.wfile.write(json.dumps(found).encode())
@@ -138,10 +158,6 @@ class IssuerStandIn:
                 """Nothing: the tests' output is for the tests."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Answer)
-        if tls is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*tls)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
@@ -150,3 +166,61 @@ class IssuerStandIn:
         self._server.shutdown()
         self._thread.join(timeout=10)
         self._server.server_close()
+
+
+class PostgresDoor:
+    """TLS before a PostgreSQL that was built without: the wire protocol's SSLRequest, then all of it passed on.
+
+    Whoever asks for no TLS is turned away.
+    """
+
+    _TLS, _GSS = 80877103, 80877104
+    """Codes of the requests with which a client may begin (PostgreSQL 18, section 54.7: SSLRequest, GSSENCRequest)."""
+
+    def __init__(self, folder: Path, tls: tuple[str, str], target: tuple[str, int]) -> None:
+        """``tls``: certificate and key, PEM; ``target``: the server."""
+        self._target = target
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        (folder / "postgres.pem").write_text("".join(tls))
+        self._context.load_cert_chain(folder / "postgres.pem")
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client:
+            code = self._begin(client)
+            if code == self._GSS:
+                client.sendall(b"N")
+                code = self._begin(client)
+            if code != self._TLS:
+                return
+            client.sendall(b"S")
+            with (
+                self._context.wrap_socket(client, server_side=True) as inner,
+                socket.create_connection(self._target) as server,
+            ):
+                while True:
+                    ready = [inner] if inner.pending() else select.select([inner, server], [], [])[0]
+                    for one in ready:
+                        data = one.recv(65536)
+                        if not data:
+                            return
+                        (server if one is inner else inner).sendall(data)
+
+    @staticmethod
+    def _begin(client: socket.socket) -> int:
+        _, code = struct.unpack("!ii", client.recv(8, socket.MSG_WAITALL).ljust(8, b"\0"))
+        return int(code)
+
+    def close(self) -> None:
+        """Let nobody else in."""
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()

@@ -130,8 +130,10 @@ class Machine:
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     there = Machine(tmp_path_factory.mktemp("compose"))
-    yield there
-    there.close()
+    try:
+        yield there
+    finally:
+        there.close()
 
 
 def lanes(names: list[str]) -> list[object]:
@@ -155,6 +157,7 @@ def test_what_stays_becomes_healthy_and_ends_when_asked(machine: Machine, name: 
     check = OURS[name]["healthcheck"]
     seconds = int(check["start_period"][:-1]) + check["retries"] * int(check["interval"][:-1])
     with run.running(10) as process:
+        run.until(lambda: run.status("/readyz") == 200, process, seconds)
         run.until(lambda: run.asks(check["test"]), process, seconds)
         assert run.status("/livez") == 200
         assert b"maru_" in run.read("/metrics")
