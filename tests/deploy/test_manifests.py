@@ -49,7 +49,7 @@ def test_the_image_is_of_one_base_without_root_and_without_what_builds() -> None
     assert lines[first] == "FROM ${PYTHON}${DIGEST} AS build"
     assert lines[last] == "FROM ${PYTHON}${DIGEST}"
     named = {line for line in lines if line.startswith("ARG ")}
-    assert named == {"ARG PYTHON=python:3.11.14-slim-bookworm", "ARG DIGEST="}
+    assert named == {"ARG PYTHON=python:3.11.16-slim-bookworm", "ARG DIGEST="}
     final = "\n".join(lines[last:])
     assert "\nUSER 10001:10001\n" in final
     assert '\nENTRYPOINT ["maru"]\n' in final
