@@ -146,6 +146,16 @@ def test_images_have_exact_tags_and_data_lies_where_postgresql_wants_it() -> Non
     assert PARTS["kafka"]["image"] == PARTS["acls"]["image"] == "apache/kafka:4.3.1"
 
 
+def test_every_image_is_in_the_list_of_what_was_looked_up() -> None:
+    listed = (ROOT / "docs/deploying.md").read_text().partition("## Images")[2]
+    images = {str(part["image"]) for part in PARTS.values()}
+    images |= {cluster["spec"]["imageName"] for cluster in of_kind("Cluster").values()}
+    images |= {one["image"] for workload in WORKLOADS.values() for one in containers(workload)}
+    images |= set(re.findall(r"(?:ARG PYTHON=|install --no-cache-dir )(\S+)", (ROOT / "Dockerfile").read_text()))
+    assert all(f"`{image}`" in listed for image in images), images
+    assert f"Kafka {of_kind('Kafka')['maru']['spec']['kafka']['version']} of Strimzi" in listed
+
+
 def test_ports_are_open_to_this_machine_alone() -> None:
     assert all(port.startswith("127.0.0.1:") for part in PARTS.values() for port in part.get("ports", []))
 
@@ -263,6 +273,21 @@ def test_a_command_and_its_environment_are_taken(
     assert (settings.database_admin is not None) == (kind in ("migrate", "seed"))
     assert (settings.cursor_key is not None) == (kind == "serve")
     assert not settings.development
+
+
+def test_a_new_release_is_rolled_out_part_by_part_in_the_documented_order() -> None:
+    """The labels by which docs/deploying.md applies it reach every workload, and nothing else has them."""
+    text = (ROOT / "docs/deploying.md").read_text()
+    (parts,) = re.findall(r"for part in ([a-z ]+);", text)
+    assert parts.split() == ["follower", "observer", "relay", "gateway"]
+    found: dict[str, set[str]] = {}
+    for document in base():
+        part = document["metadata"].get("labels", {}).get("app.kubernetes.io/component")
+        found.setdefault(part, set()).add(document["kind"])
+    jobs = found.pop("migrate")
+    assert jobs == {"Job"}
+    assert found.pop(None) & {"Deployment", "Job"} == set()
+    assert found == {part: {"Deployment"} for part in parts.split()}
 
 
 def test_topics_are_those_of_the_typed_table() -> None:
