@@ -81,7 +81,14 @@ FIXED = {"archive_command", "hot_standby", "listen_addresses", "port", "restart_
 FIXED |= {"ssl_cert_file", "ssl_key_file", "unix_socket_directories"}
 """Parameters that the operator sets by itself (page postgresql_conf, "Fixed parameters")."""
 
-TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "quantity": (str, int)}
+TYPES: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "quantity": (str, int),
+}
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGTPE]i?|k)?")
 
 

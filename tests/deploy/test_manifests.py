@@ -282,11 +282,11 @@ def test_a_new_release_is_rolled_out_part_by_part_in_the_documented_order() -> N
     assert parts.split() == ["follower", "observer", "relay", "gateway"]
     found: dict[str, set[str]] = {}
     for document in base():
-        part = document["metadata"].get("labels", {}).get("app.kubernetes.io/component")
+        part = document["metadata"].get("labels", {}).get("app.kubernetes.io/component", "")
         found.setdefault(part, set()).add(document["kind"])
     jobs = found.pop("migrate")
     assert jobs == {"Job"}
-    assert found.pop(None) & {"Deployment", "Job"} == set()
+    assert found.pop("") & {"Deployment", "Job"} == set()
     assert found == {part: {"Deployment"} for part in parts.split()}
 
 
