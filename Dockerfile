@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # One image for every process: docker build -t maru . ; the command after `maru` says which it is.
 # A release fills DIGEST (@sha256:...) for its platform, so that the base is that very one and no other.
-ARG PYTHON=python:3.11.14-slim-bookworm
+ARG PYTHON=python:3.11.16-slim-bookworm
 ARG DIGEST=
 
 FROM ${PYTHON}${DIGEST} AS build

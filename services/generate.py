@@ -2,8 +2,9 @@
 
 ``contracts/openapi.json`` comes from the real application, ``contracts/asyncapi.json`` from the table of topics and the
 event classes, ``contracts/schemas`` and ``contracts/golden`` from the event classes, ``docs/events.md`` from them and
-from what the services declare, ``docs/capabilities.md`` from the markers of the tests. A golden file is history: it is
-written once and never again. A schema is written again only where its readers can read what it then says.
+from what the services declare, ``docs/capabilities.md`` from the markers of the tests, the cluster's alerts from those
+of ``deploy/prometheus``. A golden file is history: it is written once and never again. A schema is written again only
+where its readers can read what it then says.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from services.__main__ import SERVICES
 from services.capabilities import capabilities_page
+from services.cluster_alerts import cluster_alerts
 from services.compatibility import refused
 from services.dashboard import dashboard
 from services.generate_asyncapi import document
@@ -297,6 +299,7 @@ def generated() -> dict[str, str]:
     files["docs/capabilities.md"] = capabilities_page(ROOT)
     files["docs/metrics.md"] = metrics_page()
     files["deploy/grafana/maru.json"] = dashboard()
+    files["deploy/k8s/base/alerts.yaml"] = cluster_alerts(ROOT)
     return files
 
 

@@ -40,8 +40,8 @@ def check(tool: str, folder: Path, queries: list[str]) -> list[str]:
         rules.write_text(as_rules(queries), encoding="utf-8")
         commands = [
             ["check", "config", "prometheus.yml"],
-            ["check", "rules", "alerts.yml", str(rules)],
-            ["test", "rules", "alerts.test.yml"],
+            ["check", "rules", "alerts.yml", "cluster.yml", str(rules)],
+            ["test", "rules", "alerts.test.yml", "cluster.test.yml"],
         ]
         failed = []
         for command in commands:

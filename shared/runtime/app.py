@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, get_type_hints
 
+from anyio import to_thread
 from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
@@ -26,6 +27,8 @@ from shared.runtime.log import decode
 from shared.runtime.problems import Problem, Stop, bad_request
 from shared.runtime.published import add_schemas
 
+READY_SECONDS = 3.0
+"""How long ``/readyz`` waits for what it asks: less than whoever probes waits for ``/readyz``."""
 _EVENT_ID = re.compile(r"^([0-9]{1,12})-([0-9]{1,15})$")
 _HEADERS: dict[str, str] = {
     "Maru-Office": "Office in which the subject acts; needed where the subject holds several.",
@@ -187,6 +190,17 @@ def probes(ready: Callable[[], list[str]], probe: metrics.Probe) -> FastAPI:
 
 
 def _add_operations(app: FastAPI, ready: Callable[[], list[str]], probe: metrics.Probe) -> None:
+    asking: asyncio.Future[list[str]] | None = None
+
+    async def missing() -> list[str]:
+        """What ``ready`` says. A store that is silent is not waited for, and not asked again while it is."""
+        nonlocal asking
+        if asking is None or asking.done():
+            asking = asyncio.ensure_future(to_thread.run_sync(ready, abandon_on_cancel=True))
+        asked = asking
+        done, _ = await asyncio.wait({asked}, timeout=READY_SECONDS)
+        return asked.result() if done else ["a store does not answer"]
+
     @app.get("/livez", tags=["operation"], operation_id="livez", summary="The process turns; touches nothing")
     async def livez() -> dict[str, str]:
         await asyncio.sleep(0)
@@ -194,9 +208,9 @@ def _add_operations(app: FastAPI, ready: Callable[[], list[str]], probe: metrics
 
     @app.get("/readyz", tags=["operation"], operation_id="readyz", summary="Every loop turns and the stores answer")
     async def readyz() -> JSONResponse:
-        missing = await run_in_threadpool(ready)
-        body = {"status": "ready"} if not missing else {"status": "not ready", "missing": missing}
-        return JSONResponse(body, 503 if missing else 200)
+        lacking = await missing()
+        body = {"status": "ready"} if not lacking else {"status": "not ready", "missing": lacking}
+        return JSONResponse(body, 503 if lacking else 200)
 
     @app.get("/metrics", tags=["operation"], operation_id="metrics", summary="Prometheus metrics")
     async def exposition() -> Response:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -36,7 +37,7 @@ from shared.runtime.log_database import STORED, OtherVersion, Unavailable
 from shared.runtime.problems import unavailable
 from shared.runtime.relay import Relay
 from shared.runtime.settings import Settings, bad
-from shared.runtime.system import gauges, heartbeats, silent_loops
+from shared.runtime.system import SILENT_SECONDS, gauges, heartbeats, silent_loops
 from shared.runtime.views import STORE_DOWN, RebuildRunning
 from shared.runtime.web import HttpServer
 
@@ -226,7 +227,7 @@ def relay(service: Service, settings: Settings) -> int:
         thread.start()
         beat = f"{service.name}-relay"
         process.door.app = probes(
-            lambda: _problem(publishing.problem),
+            lambda: [*_problem(publishing.problem), *_silent(beat, publishing.turned_at)],
             metrics.Probe(lambda: [metrics.LOOP_HEARTBEAT(publishing.turned_at, beat)]),
         )
 
@@ -286,6 +287,10 @@ def _no_answer(hosted: Hosted) -> list[str]:
     except Unavailable:
         return [f"database {hosted.log.database.name} does not answer"]
     return []
+
+
+def _silent(name: str, turned_at: float) -> list[str]:
+    return [name] if time.time() - turned_at > SILENT_SECONDS else []
 
 
 def _problem(problem: str | None) -> list[str]:

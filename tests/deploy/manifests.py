@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,36 @@ def base() -> list[Document]:
         for name in listed
         for document in yaml.safe_load_all((K8S / "base" / name).read_text(encoding="utf-8"))
     ]
+
+
+@cache
+def rendered() -> list[Document] | None:
+    """The overlay as ``kubectl apply -k`` would send it; ``None`` where neither kubectl nor kustomize is there.
+
+    Raises ``AssertionError`` where it cannot be rendered.
+    """
+    for argv in (["kubectl", "kustomize"], ["kustomize", "build"]):
+        if shutil.which(argv[0]) is not None:
+            command = [*argv, "deploy/k8s/overlays/ministry"]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+            if done.returncode == 0:
+                return list(yaml.safe_load_all(done.stdout))
+            if "unknown command" not in done.stderr:
+                raise AssertionError(done.stderr.strip())
+    return None
+
+
+def deployed() -> list[Document]:
+    """What the overlay sends; where nothing renders it, the base with the settings that the overlay adds."""
+    found = rendered()
+    if found is not None:
+        return found
+    documents = base()
+    overlay = yaml.safe_load((K8S / "overlays" / "ministry" / "kustomization.yaml").read_text(encoding="utf-8"))
+    (patch,) = [yaml.safe_load(p["patch"]) for p in overlay["patches"] if p["target"]["kind"] == "ConfigMap"]
+    settings = next(d for d in documents if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "maru")
+    settings["data"] |= {row["path"].rpartition("/")[2]: row["value"] for row in patch}
+    return documents
 
 
 def of_kind(*kinds: str) -> dict[str, Document]:

@@ -49,7 +49,7 @@ def test_the_image_is_of_one_base_without_root_and_without_what_builds() -> None
     assert lines[first] == "FROM ${PYTHON}${DIGEST} AS build"
     assert lines[last] == "FROM ${PYTHON}${DIGEST}"
     named = {line for line in lines if line.startswith("ARG ")}
-    assert named == {"ARG PYTHON=python:3.11.14-slim-bookworm", "ARG DIGEST="}
+    assert named == {"ARG PYTHON=python:3.11.16-slim-bookworm", "ARG DIGEST="}
     final = "\n".join(lines[last:])
     assert "\nUSER 10001:10001\n" in final
     assert '\nENTRYPOINT ["maru"]\n' in final
@@ -144,6 +144,16 @@ def test_images_have_exact_tags_and_data_lies_where_postgresql_wants_it() -> Non
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?", part["image"]), name
     assert "postgres:/var/lib/postgresql" in PARTS["postgres"]["volumes"]
     assert PARTS["kafka"]["image"] == PARTS["acls"]["image"] == "apache/kafka:4.3.1"
+
+
+def test_every_image_is_in_the_list_of_what_was_looked_up() -> None:
+    listed = (ROOT / "docs/deploying.md").read_text().partition("## Images")[2]
+    images = {str(part["image"]) for part in PARTS.values()}
+    images |= {cluster["spec"]["imageName"] for cluster in of_kind("Cluster").values()}
+    images |= {one["image"] for workload in WORKLOADS.values() for one in containers(workload)}
+    images |= set(re.findall(r"(?:ARG PYTHON=|install --no-cache-dir )(\S+)", (ROOT / "Dockerfile").read_text()))
+    assert all(f"`{image}`" in listed for image in images), images
+    assert f"Kafka {of_kind('Kafka')['maru']['spec']['kafka']['version']} of Strimzi" in listed
 
 
 def test_ports_are_open_to_this_machine_alone() -> None:
@@ -265,6 +275,21 @@ def test_a_command_and_its_environment_are_taken(
     assert not settings.development
 
 
+def test_a_new_release_is_rolled_out_part_by_part_in_the_documented_order() -> None:
+    """The labels by which docs/deploying.md applies it reach every workload, and nothing else has them."""
+    text = (ROOT / "docs/deploying.md").read_text()
+    (parts,) = re.findall(r"for part in ([a-z ]+);", text)
+    assert parts.split() == ["follower", "observer", "relay", "gateway"]
+    found: dict[str, set[str]] = {}
+    for document in base():
+        part = document["metadata"].get("labels", {}).get("app.kubernetes.io/component", "")
+        found.setdefault(part, set()).add(document["kind"])
+    jobs = found.pop("migrate")
+    assert jobs == {"Job"}
+    assert found.pop("") & {"Deployment", "Job"} == set()
+    assert found == {part: {"Deployment"} for part in parts.split()}
+
+
 def test_topics_are_those_of_the_typed_table() -> None:
     found = of_kind("KafkaTopic")
     assert set(found) == {topic.name for topic in TOPICS}
@@ -297,7 +322,6 @@ def test_each_service_has_a_database_of_its_own() -> None:
     clusters = {n: d["spec"] for n, d in of_kind("Cluster").items()}
     assert set(clusters) == set(HEARS)
     for name, spec in clusters.items():
-        assert set(spec) <= CNPG, "a field that the operator's documentation does not name"
         made = spec["bootstrap"]["initdb"]
         assert (made["database"], made["owner"], made["secret"]["name"]) == (name, f"{name}_owner", f"{name}-owner")
         (role,) = spec["managed"]["roles"]
@@ -307,19 +331,6 @@ def test_each_service_has_a_database_of_its_own() -> None:
         assert not role["createrole"]
         assert spec["instances"] >= 3
         assert spec["postgresql"]["synchronous"]["number"] < spec["instances"]
-
-
-CNPG = {
-    "instances",
-    "imageName",
-    "bootstrap",
-    "managed",
-    "postgresql",
-    "storage",
-    "walStorage",
-    "resources",
-    "affinity",
-}
 
 
 def test_followers_scale_by_the_age_of_what_waits_and_never_beyond_slots() -> None:

@@ -31,9 +31,14 @@ from shared.runtime.settings import ROOT
 from shared.runtime.system import gauges
 from tests.full_form import Running, Seeded
 
-RULES: list[dict[str, Any]] = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"))["groups"][0][
-    "rules"
-]
+
+def rules_of(name: str) -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((ROOT / "deploy/prometheus" / name).read_text("utf-8"))["groups"]
+    return list(group["rules"])
+
+
+RULES = rules_of("alerts.yml")
+CLUSTER_RULES = rules_of("cluster.yml")
 DECLARED = {metric.name: metric for metric in metrics.declared()}
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
 SERIES = {metric.name + suffix: metric for metric in DECLARED.values() for suffix in SUFFIXES[metric.kind]}
@@ -80,16 +85,17 @@ def test_a_query_names_metrics_and_labels_that_exist(query: str) -> None:
 
 
 def test_every_rule_has_a_page_a_summary_and_a_test_that_it_fires_and_one_that_it_does_not() -> None:
-    tests = yaml.safe_load((ROOT / "deploy/prometheus/alerts.test.yml").read_text("utf-8"))["tests"]
     expected: dict[str, set[bool]] = {}
-    for test in tests:
-        for one in test["alert_rule_test"]:
-            expected.setdefault(one["alertname"], set()).add(bool(one["exp_alerts"]))
-    names = [rule["alert"] for rule in RULES]
+    for file in ("alerts.test.yml", "cluster.test.yml"):
+        for test in yaml.safe_load((ROOT / "deploy/prometheus" / file).read_text("utf-8"))["tests"]:
+            for one in test["alert_rule_test"]:
+                expected.setdefault(one["alertname"], set()).add(bool(one["exp_alerts"]))
+    rules = [*RULES, *CLUSTER_RULES]
+    names = [rule["alert"] for rule in rules]
     assert expected == {name: {True, False} for name in names}
     pages = {page.stem for page in (ROOT / "docs/runbooks").glob("*.md")} - {"README"}
     assert pages == set(names)
-    for rule in RULES:
+    for rule in rules:
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{rule['alert']}.md"
         page = (ROOT / rule["annotations"]["runbook_url"]).read_text("utf-8")
