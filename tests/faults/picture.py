@@ -1,0 +1,116 @@
+"""A picture of the dashboard fed by a full system under load: ``python -m tests.faults.picture FILE [MINUTES]``.
+
+Prometheus draws it with its own console graphs, from the panels and queries of ``services/dashboard.py``; a headless
+Chromium takes the picture. Whole walks run meanwhile, and for a while suggestions besides.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from services.dashboard import ROWS, Panel
+from tests.faults.load import suggest
+from tests.faults.prometheus import Prometheus
+from tests.faults.system import disturbed
+from tests.full_form import Seeded
+
+MINUTES = 6.0
+CONSOLE = "dashboard.html"
+WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 1500, 236, 42
+
+_HEAD = """<!doctype html><meta charset="utf-8"><title>Maru</title>
+<link rel="stylesheet" href="/classic/static/rickshaw/rickshaw.min.css">
+<link rel="stylesheet" href="/classic/static/css/prom_console.css">
+<script src="/classic/static/d3/d3.min.js"></script>
+<script src="/classic/static/rickshaw/rickshaw.min.js"></script>
+<script>var PATH_PREFIX = "";</script>
+<script src="/classic/static/js/prom_console.js"></script>
+<style>
+body { font: 13px sans-serif; margin: 8px; width: 1484px }
+h2 { font-size: 17px; margin: 10px 4px 4px } h3 { font-size: 13px; margin: 4px 0 2px }
+.row { display: flex; flex-wrap: wrap }
+.panel { box-sizing: border-box; padding: 4px 10px; height: 236px; overflow: hidden }
+.graph { width: 100% } .rickshaw_legend { max-height: 66px; overflow: hidden; font-size: 11px; padding: 2px 6px }
+.rickshaw_legend ul { display: flex; flex-wrap: wrap } .rickshaw_legend .line { padding-right: 8px }
+</style>
+"""
+
+
+def console(minutes: float) -> str:
+    """The dashboard as a console of Prometheus: each panel a graph of the last minutes."""
+    parts = [_HEAD]
+    number = 0
+    for title, panels in ROWS:
+        parts.append(f'<h2>{html.escape(title)}</h2><div class="row">')
+        for panel in panels:
+            number += 1
+            # The narrow panels hold one number each: as graphs they need the width of the others.
+            width = 100 * max(panel.width, 6) / 24
+            parts.append(
+                f'<div class="panel" style="width: {width:.3f}%"><h3>{html.escape(panel.title)}</h3>'
+                f'<div class="graph" id="graph{number}"></div></div>'
+                f"<script>new PromConsole.Graph({json.dumps(graph(panel, number, minutes))[:-1]},"
+                f' node: document.getElementById("graph{number}")}});</script>'
+            )
+        parts.append("</div>")
+    return "\n".join(parts)
+
+
+def graph(panel: Panel, number: int, minutes: float) -> dict[str, object]:
+    """What Prometheus's graph is told of a panel."""
+    return {
+        "expr": [query for query, _ in panel.queries],
+        "name": [re.sub(r"\{\{(\w+)\}\}", r"[[ \1 ]]", legend) for _, legend in panel.queries],
+        "duration": minutes * 60,
+        "height": 120,
+        "min": 0,
+    }
+
+
+def take(url: str, file: Path) -> None:
+    """The picture of a page, by a headless Chromium. Raises ``FileNotFoundError`` where there is none."""
+    tool = shutil.which("chromium") or shutil.which("chromium-browser")
+    if tool is None:
+        raise FileNotFoundError("chromium is not on this machine (Debian: apt-get install chromium)")
+    rows = sum(-(-sum(max(panel.width, 6) for panel in panels) // 24) for _, panels in ROWS)
+    height = rows * PANEL_HEIGHT + len(ROWS) * ROW_HEIGHT
+    argv = [tool, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    argv += [f"--window-size={WIDTH},{height}", "--virtual-time-budget=30000", f"--screenshot={file.absolute()}", url]
+    subprocess.run(argv, check=True, capture_output=True, timeout=180)
+
+
+def main(file: Path, minutes: float) -> None:
+    """Run the system under load for so long, then take the picture."""
+    folder = Path(tempfile.mkdtemp(prefix="picture-"))
+    with disturbed(Seeded(folder / "seeded"), folder / "system") as system:
+        prometheus = Prometheus(folder / "prometheus")
+        (prometheus.folder / CONSOLE).write_text(console(minutes), encoding="utf-8")
+        prometheus.aim({name: url for name, url in system.full.processes.items() if name != "issuer"})
+        prometheus.start()
+        try:
+            with system.load("walks", 1) as walks:
+                time.sleep(minutes * 20)
+                with system.load("suggestions", 1, suggest, forgetful=True) as suggestions:
+                    time.sleep(minutes * 20)
+                    suggested = suggestions.stop()
+                time.sleep(minutes * 20)
+                take(f"{prometheus.url}/consoles/{CONSOLE}", file)
+                walked = walks.stop()
+        finally:
+            prometheus.stop()
+    shutil.rmtree(folder)
+    print(
+        f"{file}: {file.stat().st_size} bytes; {minutes:g} min, walks: {walked.text()}; suggestions: {suggested.text()}"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else MINUTES)
