@@ -24,7 +24,7 @@ from tests.full_form import Seeded
 
 MINUTES = 6.0
 CONSOLE = "dashboard.html"
-WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 1500, 236, 42
+WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 1500, 220, 42
 
 _HEAD = """<!doctype html><meta charset="utf-8"><title>Maru</title>
 <link rel="stylesheet" href="/classic/static/rickshaw/rickshaw.min.css">
@@ -37,7 +37,7 @@ _HEAD = """<!doctype html><meta charset="utf-8"><title>Maru</title>
 body { font: 13px sans-serif; margin: 8px; width: 1484px }
 h2 { font-size: 17px; margin: 10px 4px 4px } h3 { font-size: 13px; margin: 4px 0 2px }
 .row { display: flex; flex-wrap: wrap }
-.panel { box-sizing: border-box; padding: 4px 10px; height: 236px; overflow: hidden }
+.panel { box-sizing: border-box; padding: 4px 10px; height: 220px; overflow: hidden }
 .graph { width: 100% } .rickshaw_legend { max-height: 66px; overflow: hidden; font-size: 11px; padding: 2px 6px }
 .rickshaw_legend ul { display: flex; flex-wrap: wrap } .rickshaw_legend .line { padding-right: 8px }
 </style>
@@ -52,27 +52,30 @@ def console(minutes: float) -> str:
         parts.append(f'<h2>{html.escape(title)}</h2><div class="row">')
         for panel in panels:
             number += 1
-            # The narrow panels hold one number each: as graphs they need the width of the others.
-            width = 100 * max(panel.width, 6) / 24
             parts.append(
-                f'<div class="panel" style="width: {width:.3f}%"><h3>{html.escape(panel.title)}</h3>'
+                f'<div class="panel" style="width: {100 * panel.width / 24:.3f}%"><h3>{html.escape(panel.title)}</h3>'
                 f'<div class="graph" id="graph{number}"></div></div>'
-                f"<script>new PromConsole.Graph({json.dumps(graph(panel, number, minutes))[:-1]},"
+                f"<script>new PromConsole.Graph({{{graph(panel, minutes)},"
                 f' node: document.getElementById("graph{number}")}});</script>'
             )
         parts.append("</div>")
     return "\n".join(parts)
 
 
-def graph(panel: Panel, number: int, minutes: float) -> dict[str, object]:
-    """What Prometheus's graph is told of a panel."""
-    return {
-        "expr": [query for query, _ in panel.queries],
-        "name": [re.sub(r"\{\{(\w+)\}\}", r"[[ \1 ]]", legend) for _, legend in panel.queries],
-        "duration": minutes * 60,
-        "height": 120,
-        "min": 0,
+def graph(panel: Panel, minutes: float) -> str:
+    """What Prometheus's graph is told of a panel, as JavaScript."""
+    names = [re.sub(r"\{\{(\w+)\}\}", r"${m.\1}", legend) for _, legend in panel.queries]
+    told = {
+        "expr": json.dumps([query for query, _ in panel.queries]),
+        "name": "[" + ", ".join(f"m => `{name}`" for name in names) + "]",
+        "duration": str(minutes * 60),
+        "height": "120",
+        "min": "0",
+        "xTitle": '""',
+        "yAxisTicks": "4",
+        "yAxisFormatter": "PromConsole.NumberFormatter.humanizeNoSmallPrefix",
     }
+    return ", ".join(f"{name}: {value}" for name, value in told.items())
 
 
 def take(url: str, file: Path) -> None:
@@ -80,7 +83,7 @@ def take(url: str, file: Path) -> None:
     tool = shutil.which("chromium") or shutil.which("chromium-browser")
     if tool is None:
         raise FileNotFoundError("chromium is not on this machine (Debian: apt-get install chromium)")
-    rows = sum(-(-sum(max(panel.width, 6) for panel in panels) // 24) for _, panels in ROWS)
+    rows = sum(-(-sum(panel.width for panel in panels) // 24) for _, panels in ROWS)
     height = rows * PANEL_HEIGHT + len(ROWS) * ROW_HEIGHT
     argv = [tool, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     argv += [f"--window-size={WIDTH},{height}", "--virtual-time-budget=30000", f"--screenshot={file.absolute()}", url]

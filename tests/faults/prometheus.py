@@ -13,10 +13,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,7 +24,7 @@ import yaml
 
 from services.local_processes import LocalProcess, ServerFailed, free_port, spawn
 from shared.runtime.settings import ROOT
-from tests.faults.system import BOUND
+from tests.faults.system import until
 
 FACTOR = 15
 COMMITTED = ROOT / "deploy/prometheus"
@@ -140,16 +140,44 @@ class Seen:
     began: float
     firing: float | None = None
     undone: str = ""
-    ended: float = 0.0
+    ended: float | None = None
     cleared: float | None = None
+
+    def look(self, asked: float, firing: bool) -> None:
+        """How Prometheus sees it at a moment."""
+        if self.firing is None and firing and asked >= self.began:
+            self.firing = asked - self.began
+        if self.cleared is None and not firing and self.ended is not None and asked >= self.ended:
+            self.cleared = asked - self.ended
 
 
 class Watched:
-    """Alerts that are caused, seen firing, undone and seen cleared, one or several at a time."""
+    """Alerts that are caused, seen firing, undone and seen cleared; several at a time."""
 
     def __init__(self, prometheus: Prometheus) -> None:
         self.prometheus = prometheus
         self.seen: dict[str, Seen] = {}
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watched", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.wait(LOOK_SECONDS):
+            asked = time.monotonic()
+            try:
+                states = self.prometheus.states()
+            except httpx.HTTPError:
+                # Who waits will say that it did not come.
+                continue
+            for name, seen in list(self.seen.items()):
+                seen.look(asked, states.get(name) == "firing")
 
     def cause(self, how: str, *names: str) -> None:
         """From now on these alerts are due, because of ``how``. Fails where one is firing already."""
@@ -159,8 +187,8 @@ class Watched:
             self.seen[name] = Seen(how, time.monotonic())
 
     def wait_firing(self, *names: str) -> None:
-        """Until each of them is firing. Fails where one is not within ``BOUND``."""
-        self._wait(names, "does not fire", lambda seen, state: state == "firing", "began", "firing")
+        """Until each of them has been seen firing. Fails where one is not within the bound."""
+        until(lambda: all(self.seen[name].firing is not None for name in names), f"{names} do not all fire")
 
     def undo(self, how: str, *names: str) -> None:
         """From now on these alerts have no cause any more."""
@@ -168,21 +196,13 @@ class Watched:
             self.seen[name].undone, self.seen[name].ended = how, time.monotonic()
 
     def wait_cleared(self, *names: str) -> None:
-        """Until none of them is firing any more. Fails where one still is after ``BOUND``."""
-        self._wait(names, "does not clear", lambda seen, state: state != "firing", "ended", "cleared")
+        """Until each of them has been seen cleared. Fails where one is not within the bound."""
+        until(lambda: all(self.seen[name].cleared is not None for name in names), f"{names} do not all clear")
 
-    def _wait(
-        self, names: tuple[str, ...], what: str, reached: Callable[[Seen, str | None], bool], since: str, into: str
-    ) -> None:
-        left, end, pause = set(names), time.monotonic() + BOUND, threading.Event()
-        while left:
-            states = self.prometheus.states()
-            for name in sorted(left):
-                if reached(self.seen[name], states.get(name)):
-                    setattr(self.seen[name], into, time.monotonic() - getattr(self.seen[name], since))
-                    left.discard(name)
-            assert time.monotonic() < end, f"{what} within {BOUND:.0f} s: {sorted(left)}; now {states}"
-            pause.wait(LOOK_SECONDS if left else 0)
+    def calm(self) -> bool:
+        """Whether nothing fires but what has been undone and needs its time."""
+        clearing = {name for name, seen in self.seen.items() if seen.ended is not None and seen.cleared is None}
+        return {name for name, state in self.prometheus.states().items() if state == "firing"} <= clearing
 
     def table(self) -> list[str]:
         """One line an alert, as a table of Markdown."""
