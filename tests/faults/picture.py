@@ -1,7 +1,7 @@
-"""A picture of the dashboard fed by a full system under load: ``python -m tests.faults.picture FILE [MINUTES]``.
+"""A picture of the dashboard: ``python -m tests.faults.picture URL FOLDER FILE MINUTES``.
 
-Prometheus draws it with its own console graphs, from the panels and queries of ``services/dashboard.py``; a headless
-Chromium takes the picture. Whole walks run meanwhile, and for a while suggestions besides.
+Prometheus draws it with its own console graphs, from the panels and queries of ``services/dashboard.py``, over its
+last minutes; a headless Chromium takes the picture. ``test_alerts.py`` prints URL and FOLDER of its Prometheus.
 """
 
 from __future__ import annotations
@@ -12,17 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 from services.dashboard import ROWS, Panel
-from tests.faults.load import suggest
-from tests.faults.prometheus import Prometheus
-from tests.faults.system import disturbed
-from tests.full_form import Seeded
 
-MINUTES = 6.0
 CONSOLE = "dashboard.html"
 WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 1500, 220, 42
 
@@ -90,30 +83,12 @@ def take(url: str, file: Path) -> None:
     subprocess.run(argv, check=True, capture_output=True, timeout=180)
 
 
-def main(file: Path, minutes: float) -> None:
-    """Run the system under load for so long, then take the picture."""
-    folder = Path(tempfile.mkdtemp(prefix="picture-"))
-    with disturbed(Seeded(folder / "seeded"), folder / "system") as system:
-        prometheus = Prometheus(folder / "prometheus")
-        (prometheus.folder / CONSOLE).write_text(console(minutes), encoding="utf-8")
-        prometheus.aim({name: url for name, url in system.full.processes.items() if name != "issuer"})
-        prometheus.start()
-        try:
-            with system.load("walks", 1) as walks:
-                time.sleep(minutes * 20)
-                with system.load("suggestions", 1, suggest, forgetful=True) as suggestions:
-                    time.sleep(minutes * 20)
-                    suggested = suggestions.stop()
-                time.sleep(minutes * 20)
-                take(f"{prometheus.url}/consoles/{CONSOLE}", file)
-                walked = walks.stop()
-        finally:
-            prometheus.stop()
-    shutil.rmtree(folder)
-    print(
-        f"{file}: {file.stat().st_size} bytes; {minutes:g} min, walks: {walked.text()}; suggestions: {suggested.text()}"
-    )
+def main(url: str, folder: Path, file: Path, minutes: float) -> None:
+    """Add the console to the folder of a running Prometheus, and take its picture."""
+    (folder / CONSOLE).write_text(console(minutes), encoding="utf-8")
+    take(f"{url}/consoles/{CONSOLE}", file)
+    print(f"{file}: {file.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else MINUTES)
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4]))

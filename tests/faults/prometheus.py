@@ -29,6 +29,7 @@ from tests.faults.system import until
 FACTOR = 15
 COMMITTED = ROOT / "deploy/prometheus"
 LOOK_SECONDS = 0.25
+STEADY_SECONDS = 5.0
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -142,13 +143,27 @@ class Seen:
     undone: str = ""
     ended: float | None = None
     cleared: float | None = None
+    done: bool = False
 
-    def look(self, asked: float, firing: bool) -> None:
-        """How Prometheus sees it at a moment."""
-        if self.firing is None and firing and asked >= self.began:
+    def look(self, asked: float, state: str | None) -> None:
+        """How Prometheus sees it at a moment: ``firing``, ``pending`` or not at all."""
+        if self.firing is None and state == "firing" and asked >= self.began:
             self.firing = asked - self.began
-        if self.cleared is None and not firing and self.ended is not None and asked >= self.ended:
+        if self.done or self.ended is None or asked < self.ended:
+            return
+        if state is not None:
+            # A scrape that failed had only hidden it.
+            self.cleared = None
+        elif self.cleared is None:
             self.cleared = asked - self.ended
+
+    @property
+    def clear(self) -> bool:
+        """Whether it has been gone for ``STEADY_SECONDS``."""
+        if self.ended is None or self.cleared is None:
+            return False
+        self.done = self.done or time.monotonic() - self.ended - self.cleared >= STEADY_SECONDS
+        return self.done
 
 
 class Watched:
@@ -177,7 +192,7 @@ class Watched:
                 # Who waits will say that it did not come.
                 continue
             for name, seen in list(self.seen.items()):
-                seen.look(asked, states.get(name) == "firing")
+                seen.look(asked, states.get(name))
 
     def cause(self, how: str, *names: str) -> None:
         """From now on these alerts are due, because of ``how``. Fails where one is firing already."""
@@ -196,12 +211,12 @@ class Watched:
             self.seen[name].undone, self.seen[name].ended = how, time.monotonic()
 
     def wait_cleared(self, *names: str) -> None:
-        """Until each of them has been seen cleared. Fails where one is not within the bound."""
-        until(lambda: all(self.seen[name].cleared is not None for name in names), f"{names} do not all clear")
+        """Until each of them is gone, and stays so for ``STEADY_SECONDS``. Fails where one is not within the bound."""
+        until(lambda: all(self.seen[name].clear for name in names), f"{names} do not all clear")
 
     def calm(self) -> bool:
         """Whether nothing fires but what has been undone and needs its time."""
-        clearing = {name for name, seen in self.seen.items() if seen.ended is not None and seen.cleared is None}
+        clearing = {name for name, seen in self.seen.items() if seen.ended is not None and not seen.done}
         return {name for name, state in self.prometheus.states().items() if state == "firing"} <= clearing
 
     def table(self) -> list[str]:

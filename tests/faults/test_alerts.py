@@ -72,6 +72,7 @@ def watched(system: Disturbed) -> Iterator[Watched]:
     """A Prometheus that scrapes every process of the system but the issuer, as deployed."""
     prometheus = Prometheus(system.folder / "prometheus")
     prometheus.start()
+    print(f"Prometheus: {prometheus.url} {prometheus.folder}")
     try:
         with Watched(prometheus) as seen:
             yield seen
@@ -133,8 +134,8 @@ def test_nothing_is_scraped(watched: Watched, system: Disturbed) -> None:
     watched.prometheus.aim({})
     watched.cause("`targets.yml` names no process", name)
     watched.wait_firing(name)
-    watched.prometheus.aim(scraped(system))
     watched.undo("targets corrected", name)
+    watched.prometheus.aim(scraped(system))
     watched.wait_cleared(name)
 
 
@@ -158,10 +159,10 @@ def test_what_is_of_the_procedure(alerts: Watched, system: Disturbed) -> None:
         play.settle()
         alerts.cause("two sittings decided one case, which had left the second", refused)
         alerts.wait_firing(overdue, refused)
-        play.accept(late)
         alerts.undo("the council's secretary accepted the case", overdue)
-        play.review(moved, {ROAD: "support"})
+        play.accept(late)
         alerts.undo("the case was reviewed and moved on", refused)
+        play.review(moved, {ROAD: "support"})
         alerts.wait_cleared(overdue, refused)
 
 
@@ -182,9 +183,9 @@ def test_what_is_parked_given_up_and_foreign(alerts: Watched, system: Disturbed)
         alerts.wait_firing(parked, given_up)
         system.reroute("notifications-follower", None)
         alerts.undo("the refused address is not used any more; the rule looks at an hour", given_up)
+    alerts.undo("cause mended, `maru parked replay`", parked)
     failing.unlink()
     assert json.loads(system.maru("parked", "replay"))["given_back"]
-    alerts.undo("cause mended, `maru parked replay`", parked)
     alerts.cause("a record in a topic that no relay has made", faulty)
     send(system.full.kafka.bootstrap, kinds(log.after(0, 1)[0], system.service("routing").log.after(0, 1)[0])[:1])
     alerts.wait_firing(faulty)
@@ -204,8 +205,8 @@ def test_a_follower_is_down(alerts: Watched, system: Disturbed) -> None:
     suggested(system, "unanswered")
     alerts.cause("a suggestion while routing's follower is down", unanswered)
     alerts.wait_firing(down, unanswered)
-    follower.bring_up()
     alerts.undo("the follower started again", down, unanswered)
+    follower.bring_up()
     alerts.wait_cleared(down, unanswered)
 
 
@@ -220,8 +221,8 @@ def test_slow_links(alerts: Watched, system: Disturbed) -> None:
             alerts.cause("each answer of PostgreSQL reaches the issues gateway 0.3 s late", requests)
             alerts.cause("each answer of PostgreSQL reaches the issues relay 0.5 s late", hops)
             alerts.wait_firing(requests, hops)
-            one.watch = two.watch = slowed(0.0)
             alerts.undo("the way to PostgreSQL as before", requests, hops)
+            one.watch = two.watch = slowed(0.0)
             alerts.wait_cleared(requests, hops)
             load.stop()
         for name in ("issues-gateway", "issues-relay"):
@@ -261,10 +262,10 @@ def test_a_lock_is_held_and_then_kafka_is_down_too(alerts: Watched, system: Dist
         suggested(system, "unpublished")
         alerts.wait_firing(old, undelivered, behind, relay, observer)
         assert "MaruLoopSilent" not in alerts.prometheus.states(), "waits for a lock are bounded"
-        holder.rollback()
         alerts.undo("the transaction ended", old, undelivered, behind)
-    broker.bring_up()
+        holder.rollback()
     alerts.undo("Kafka started again", relay, observer)
+    broker.bring_up()
     alerts.wait_cleared(old, undelivered, behind, relay, observer)
 
 
@@ -282,8 +283,8 @@ def test_postgresql_is_down(alerts: Watched, system: Disturbed) -> None:
         server.keep_down()
         alerts.cause("PostgreSQL is down, two clients go on", fail, silent)
         alerts.wait_firing(fail, silent)
-        server.bring_up()
         alerts.undo("PostgreSQL started again", fail, silent)
+        server.bring_up()
         alerts.wait_cleared(fail, silent)
         load.stop()
 
@@ -296,9 +297,10 @@ def test_postgresql_stands_still(alerts: Watched, system: Disturbed) -> None:
     alerts.cause("PostgreSQL stands still (SIGSTOP): connections stay open and nothing answers", name)
     try:
         alerts.wait_firing(name)
+        print(f"PostgreSQL stands still: {alerts.prometheus.states()}")
     finally:
+        alerts.undo("PostgreSQL goes on (SIGCONT)", name)
         server.thaw()
-    alerts.undo("PostgreSQL goes on (SIGCONT)", name)
     alerts.wait_cleared(name)
 
 
@@ -315,12 +317,12 @@ def test_a_database_is_put_back(alerts: Watched, system: Disturbed) -> None:
     system.full.process("issues-relay").bring_up()
     alerts.cause("the database of issues is put back to an earlier moment", name)
     alerts.wait_firing(name)
+    alerts.undo("`maru epoch new issues`, its processes started again", name)
     system.maru("epoch", "new", "issues")
     system.reopen()
     for part in parts[:1] + parts[2:]:
         system.full.process(part).bring_up()
     system.full.process("issues-relay").kill()
-    alerts.undo("`maru epoch new issues`, its processes started again", name)
     alerts.wait_cleared(name)
     system.full.wait_ready(seconds=BOUND)
 
