@@ -29,7 +29,7 @@ full: $(VENV)/.full
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(args)
 
-faults: $(VENV)/.dev
+faults: $(VENV)/.dev $(BIN)/prometheus
 	@$(BIN)/python -m pytest -m faults -s $(args)
 
 check: $(VENV)/.dev $(BIN)/promtool
@@ -76,12 +76,12 @@ $(VENV)/.dev: pyproject.toml uv.lock | $(BIN)/uv
 	$(call sync)
 	@touch $(VENV)/.run $(VENV)/.full $@
 
-# Prometheus's own checker, out of Debian's package, unpacked and not installed. Where that is not to be had, the check
-# that needs it says so.
-$(BIN)/promtool: | $(VENV)/.dev
-	@command -v promtool >/dev/null || { cd $(VENV) && { apt-get -qq download prometheus || \
+# Prometheus and its own checker, out of Debian's package, unpacked and not installed. Where that is not to be had, what
+# needs one of them says so.
+$(BIN)/promtool $(BIN)/prometheus: $(BIN)/%: | $(VENV)/.dev
+	@command -v $* >/dev/null || { cd $(VENV) && { apt-get -qq download prometheus || \
 	    { apt-get -qq update && apt-get -qq download prometheus; }; } && dpkg-deb --fsys-tarfile prometheus_*.deb | \
-	    tar -xf - -C bin --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; } >/dev/null 2>&1 || true
+	    tar -xf - -C bin --strip-components=3 ./usr/bin/$* && rm prometheus_*.deb; } >/dev/null 2>&1 || true
 
 $(BIN)/uv:
 	@echo "Setting up Python packages in $(VENV), once ..." >&2

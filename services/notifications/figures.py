@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from sqlalchemy import func, select
 
+from services.notifications.channels import channels
 from services.notifications.views.outbox import OUTBOX
 from shared.runtime import metrics
 from shared.runtime.declare import Facts
@@ -18,7 +19,10 @@ def figures(facts: Facts, unanswered: Mapping[str, int]) -> Iterator[metrics.Rea
     """Decisions and notices undelivered. A decision is delivered when it stands in the raiser's inbox (I-8)."""
     outbox = facts.tables(OUTBOX)["outbox"]
     parts = (outbox.c.channel, outbox.c.reason.is_not(None), outbox.c.about_type)
-    notices, decisions = Counter[tuple[str, str]](), Counter[str]()
+    # From 0 on, so that a first one is seen as a change.
+    outside = [channel.name for channel in channels() if channel.opened is not None]
+    notices = Counter({(channel, state): 0 for channel in outside for state in ("waiting", "given_up")})
+    decisions = Counter[str]()
     for channel, given_up, about, count in facts.db.execute(select(*parts, func.count()).group_by(*parts)):
         notices[channel, "given_up" if given_up else "waiting"] += count
         if about == DECISION:
