@@ -11,6 +11,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8
 """Attempts under way at once: what a receiver that hangs can hold back."""
+RECORDED_AT_ONCE = 2
 BATCH = 64
 """Due attempts read in one step."""
 GUARD_SECONDS = 20.0
@@ -78,6 +80,8 @@ class EffectsRunner:
         self._clock = clock
         self._mine = mine
         self._made: dict[str, _Made] = {}
+        # Not the event loop's own threads: those end with each step, and each would connect to the database anew.
+        self._recording = ThreadPoolExecutor(RECORDED_AT_ONCE, thread_name_prefix="record")
         self._ending = threading.Event()
 
     def end(self) -> None:
@@ -124,7 +128,7 @@ class EffectsRunner:
                 outcome = await self._attempt(effect, owed)
                 command_id = _command_id(effect, owed)
                 self._made[command_id] = _Made(effect, owed, outcome, self._clock())
-                await asyncio.to_thread(self._record, command_id)
+                await asyncio.get_running_loop().run_in_executor(self._recording, self._record, command_id)
 
         tasks = {asyncio.create_task(one(effect, owed)) for effect, owed in due}
         faults: list[BaseException] = []

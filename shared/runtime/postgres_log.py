@@ -132,7 +132,7 @@ class PostgresDatabase:
         self.url = url
         self.name = masked(url)
         self._local = threading.local()
-        self._connections: list[psycopg.Connection[Any]] = []
+        self._connections: list[tuple[threading.Thread, psycopg.Connection[Any]]] = []
         self._lock = threading.Lock()
         self._datastore: PostgresDatastore | None = None
 
@@ -165,10 +165,17 @@ class PostgresDatabase:
             except psycopg.OperationalError as error:
                 raise Unavailable(str(error)) from error
             self._local.connection = connection
-            with self._lock:
-                self._connections = [known for known in self._connections if not known.closed]
-                self._connections.append(connection)
+            self._keep(connection)
         return connection
+
+    def _keep(self, connection: psycopg.Connection[Any]) -> None:
+        """Note this thread's new connection for ``close``; those of threads that have ended are closed now."""
+        with self._lock:
+            for thread, known in self._connections:
+                if not thread.is_alive():
+                    known.close()
+            self._connections = [(thread, known) for thread, known in self._connections if not known.closed]
+            self._connections.append((threading.current_thread(), connection))
 
     def lost(self) -> bool:
         """Whether this thread's connection is gone; drops it then."""
@@ -228,8 +235,7 @@ class PostgresDatabase:
         try:
             if connection is None or connection.closed:
                 connection = self._local.notifier = connect(self.url, "log", synchronous_commit="off")
-                with self._lock:
-                    self._connections.append(connection)
+                self._keep(connection)
             connection.execute(f"NOTIFY {CHANNEL}, '{word}'")
         except (psycopg.OperationalError, psycopg.InterfaceError):
             self._local.notifier = None
@@ -257,7 +263,7 @@ class PostgresDatabase:
     def close(self) -> None:
         """Close every reading connection."""
         with self._lock:
-            for connection in self._connections:
+            for _, connection in self._connections:
                 connection.close()
             self._connections.clear()
         if self._datastore is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,6 +225,30 @@ def test_a_write_that_fails_half_way_leaves_the_writer_able_to_write(databases: 
                 db.execute("ALTER TABLE log.stored_events DROP CONSTRAINT no_room")
             write(attempt)
         assert log.last_position() == 8
+    finally:
+        log.close()
+
+
+def test_the_connections_of_threads_that_have_ended_are_closed(databases: Databases) -> None:
+    log = new_log(databases)
+    name = urlsplit(str(databases.url_of("ledger"))).path.lstrip("/")
+
+    def read_and_hint() -> None:
+        log.last_position()
+        log.database.notify("stored")
+
+    try:
+        for _ in range(20):
+            thread = threading.Thread(target=read_and_hint)
+            thread.start()
+            thread.join()
+        log.last_position()
+        with psycopg.connect(str(databases.admin), autocommit=True) as admin:
+            counted = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = %s"
+            end = time.monotonic() + 10
+            # The writer's, this thread's, and what the last of the threads left. A backend ends a moment later.
+            while (number := admin.execute(counted, (name,)).fetchone()) and number[0] > 4:
+                assert time.monotonic() < end, number
     finally:
         log.close()
 
