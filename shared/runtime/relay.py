@@ -47,6 +47,8 @@ PAUSE = 0.03
 LOOK_SECONDS = 1.0
 """How often the lease is prolonged and the saved position looked at, where nothing else does so."""
 STOP_SECONDS = 2.0
+SEEN_SECONDS = 0.25
+"""A page that is not confirmed after so long: the broker is asked who it is. Shorter than a broker needs to start."""
 SEND_SECONDS = 20.0
 """Longest wait for a page to be on the topic; then its state is unknown and it is published again."""
 REFUSED_SECONDS = 5.0
@@ -162,10 +164,10 @@ class Relay:
                     took = time.monotonic() - started
                     await asyncio.sleep(min(max(took, PAUSE - took), MOST_REST))
             except (TopicAhead, TopicBehind) as error:
-                self._tell(error)
+                await self._wait_for(error)
                 pause = REFUSED_SECONDS
             except Exception as error:
-                self._tell(error)
+                await self._wait_for(error)
                 await self._drop()
                 # The broker may be another one by now, or have lost something: compare before anything is sent.
                 self._fence, self._look_at = None, 0.0
@@ -189,7 +191,7 @@ class Relay:
         if self._producer is None:
             self._producer = await self._made()
         started = time.time()
-        await self._producer.send(self.topic.name, map(to_record, rows), seconds=SEND_SECONDS)
+        await self._send(self._producer, rows)
         if tracing.enabled():
             for row in rows:
                 tracing.since("relay", row.trace, started, position=row.position)
@@ -202,6 +204,20 @@ class Relay:
             # Another holds the lease, or the log is to be published again: look before anything else.
             self._fence, self._look_at = None, 0.0
         return len(rows)
+
+    async def _send(self, producer: Producer, rows: Sequence[Unread]) -> None:
+        """Publish a page, as long as it is the same cluster that answers.
+
+        The client tries again by itself while a broker is down, and would deliver to an empty one that takes its place.
+        """
+        sending = asyncio.ensure_future(producer.send(self.topic.name, map(to_record, rows), seconds=SEND_SECONDS))
+        try:
+            while not (await asyncio.wait({sending}, timeout=SEEN_SECONDS))[0]:
+                if await producer.cluster() != self._cluster:
+                    raise ConnectionResetError("another cluster answers")
+            sending.result()
+        finally:
+            sending.cancel()
 
     async def close(self) -> None:
         """Close the connections; the lease ends by itself, or by ``Leases.release``."""
@@ -220,14 +236,15 @@ class Relay:
         fence = await self._store(lambda: self._leases.take(LEASE))
         if fence is not None:
             position = await self._store(self._saved)
-            if fence != known or position != self._position:
+            moved = fence != known or position != self._position
+            self._position = position
+            if moved:
                 # A broker made anew gives producer ids out again: never one of an earlier life.
                 await self._drop()
                 await self._compare(position)
                 logger.info("publishing", service=self._log.service, after=position, fence=fence)
             elif self._producer is not None and await self._producer.cluster() != self._cluster:
                 raise ConnectionResetError("another cluster answers")
-            self._position = position
         self._fence, self._look_at = fence, now + LOOK_SECONDS
         return fence is not None
 
@@ -350,6 +367,12 @@ class Relay:
             self._waiting_since = None
         metrics.RELAY_LAG.labels(self._log.service).set(lag)
         metrics.RELAY_AGE.labels(self._log.service).set(now - (self._waiting_since or now))
+
+    async def _wait_for(self, error: Exception) -> None:
+        """Tell what is wrong, and what waits for it to be mended."""
+        with suppress(Exception):
+            await self._measure(await self._store(lambda: self._log.after(self._position, self._page)))
+        self._tell(error)
 
     def _tell(self, error: BaseException) -> None:
         self.problem = f"{type(error).__name__}: {str(error)[:300]}"
