@@ -227,7 +227,7 @@ def relay(service: Service, settings: Settings) -> int:
         thread.start()
         beat = f"{service.name}-relay"
         process.door.app = probes(
-            lambda: [*_problem(publishing.problem), *_silent(beat, publishing.turned_at)],
+            lambda: [*publishing.missing, *_silent(beat, publishing.turned_at)],
             metrics.Probe(lambda: [metrics.LOOP_HEARTBEAT(publishing.turned_at, beat)]),
         )
 

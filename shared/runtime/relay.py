@@ -123,6 +123,7 @@ class Relay:
         # One thread, so one connection; its waits stop nobody but the relay.
         self._database = ThreadPoolExecutor(1, thread_name_prefix=f"{log.service}-relay")
         self._producer: Producer | None = None
+        self._behind_topic = False
         self._fence: int | None = None
         self._cluster = ""
         """The cluster whose topic was compared with the log."""
@@ -130,6 +131,14 @@ class Relay:
         self._look_at = 0.0
         self._ending = False
         self._waiting_since: float | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """What keeps it from being ready.
+
+        Not a topic that has lost something: the system must come up for the operator's command to reach it.
+        """
+        return [] if self.problem is None or self._behind_topic else [self.problem]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Turn until ``stop`` is set. Only what is wrong with the program itself ends it earlier."""
@@ -376,6 +385,7 @@ class Relay:
 
     def _tell(self, error: BaseException) -> None:
         self.problem = f"{type(error).__name__}: {str(error)[:300]}"
+        self._behind_topic = isinstance(error, TopicBehind)
         if self._waiting_since is not None:
             metrics.RELAY_AGE.labels(self._log.service).set(time.monotonic() - self._waiting_since)
         told = logger.error if isinstance(error, TopicAhead | TopicBehind | OtherPartitions) else logger.warning
