@@ -18,6 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
 from services.__main__ import SERVICES
 from services.local_processes import ServerFailed, free_port, is_free
 from services.local_servers import Kafka, Postgres
@@ -236,6 +239,16 @@ class FullSystem:
         return self.supervisor[name].process
 
     # Looking
+
+    def refusing(self) -> list[str]:
+        """The services whose relay publishes nothing (``maru_relay_refused``). Raises ``httpx.HTTPError``."""
+        found = []
+        for service in SERVICES:
+            page = httpx.get(f"{self.url(f'{service.name}-relay')}/metrics", timeout=10).raise_for_status().text
+            samples = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
+            if any(sample.name == "maru_relay_refused" and sample.value for sample in samples):
+                found.append(service.name)
+        return found
 
     def _told(self, name: str, what: str) -> None:
         self.logs.say(name, what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,12 @@ def up_full(settings: Settings, port: int | None, once: bool, fresh: bool, as_js
                 ended.refuse()
                 if not as_json:
                     _show_addresses(full)
-                imported = _import_suggestions(services, full.urls, as_json, ended.refuse)
-                outcome, failure = walk(full.urls, _is_new(services), as_json, ended.refuse)
-                services.idle()
+                refusing = full.refusing()
+                imported, outcome, failure = None, None, _to_republish(refusing, settings.data) if refusing else None
+                if not refusing:
+                    imported = _import_suggestions(services, full.urls, as_json, ended.refuse)
+                    outcome, failure = walk(full.urls, _is_new(services), as_json, ended.refuse)
+                    services.idle()
             code = 0 if outcome is not None and outcome.told else 1
             document = {
                 "urls": full.urls,
@@ -158,6 +161,12 @@ def _shown(full: FullSystem, as_json: bool) -> Iterator[None]:
         yield
 
 
+def _to_republish(services: Sequence[str], data: Path) -> str:
+    """What is wrong where relays refuse, and what to do. They are ready all the same (``Relay.missing``)."""
+    commands = "".join(f"\n  maru republish {service} --data {data}" for service in services)
+    return f"Kafka lacks what was published, and nothing is published until this is done:{commands}"
+
+
 def _audit(full: FullSystem, as_json: bool) -> Any:
     from services.audit import audit
 
@@ -165,10 +174,12 @@ def _audit(full: FullSystem, as_json: bool) -> Any:
         return audit(full.databases, None, list(full.processes.values()), told=progress, kafka=full.kafka.bootstrap)
 
 
-def _document(settings: Settings, imported: Imported, outcome: Outcome | None, failure: str | None) -> dict[str, Any]:
+def _document(
+    settings: Settings, imported: Imported | None, outcome: Outcome | None, failure: str | None
+) -> dict[str, Any]:
     return {
         "data": str(settings.data),
-        "suggestions": imported.accepted,
+        "suggestions": None if imported is None else imported.accepted,
         "walk": None if outcome is None else outcome_document(outcome),
         "failure": failure,
     }
@@ -306,7 +317,9 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
 def show_end(outcome: Outcome | None, failure: str | None, url: str | Mapping[str, str]) -> None:
     """The outcome for people."""
     if failure is not None or outcome is None:
-        console.print(f"The walk stopped: {failure}", style="bold red", markup=False)
+        console.print(
+            f"{'No walk' if outcome is None else 'The walk stopped'}: {failure}", style="bold red", markup=False
+        )
         return
     table = Table("held by", "from", "to", "due", "why", title=f"{outcome.docket} · where it has been")
     for holding in outcome.itinerary["holdings"]:

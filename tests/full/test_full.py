@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -176,6 +177,29 @@ def test_up_full_walks_audits_stops_and_goes_on(tmp_path: Path) -> None:
         assert not any(lives(pid) for pid in pids)
     finally:
         running_again.end()
+
+
+def test_up_full_after_kafka_was_lost_says_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    first = maru("up", "--full", "--once", "--data", folder, "--json")
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr
+    shutil.rmtree(folder / "kafka")
+
+    again = Running("up", "--full", "--data", folder, "--json")
+    try:
+        document = again.document()
+        commands = [line.split() for line in document["failure"].splitlines()[1:]]
+        assert commands == [["maru", "republish", service, "--data", str(folder)] for service in SERVICES]
+        assert document["walk"] is None
+        for command in commands:
+            done = maru(*command[1:], "--json")
+            assert done.returncode == 0, done.stdout + done.stderr
+        # A relay looks again every few seconds.
+        until(lambda: maru("audit", "--data", folder, "--json").returncode == 0, seconds=60)
+        raise_issue(document["urls"])
+        assert again.stop(signal.SIGINT, seconds=10) == 0
+    finally:
+        again.end()
 
 
 def _writes_into(process: Path, folder: Path) -> bool:
