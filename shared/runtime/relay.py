@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from heapq import nlargest
 from typing import TypeVar
 
 import structlog
@@ -28,14 +27,14 @@ import structlog
 from shared.contracts.topics import topic_of
 from shared.runtime import metrics, tracing
 from shared.runtime.brokers import Brokers
-from shared.runtime.codec import SLOTS
 from shared.runtime.jobs import Unread
-from shared.runtime.kafka import Consumer, Heard, OtherPartitions, Place, Producer, ensure_topics
+from shared.runtime.kafka import Consumer, OtherPartitions, Producer, ensure_topics
 from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog
 from shared.runtime.log_database import Cursor
 from shared.runtime.loops import MOST_REST
-from shared.runtime.records import Foreign, from_record, place_of, to_record
+from shared.runtime.records import to_record
+from shared.runtime.topic_end import newest, too_little, too_much
 
 logger = structlog.get_logger("maru.relay")
 LEASE = "relay"
@@ -54,8 +53,6 @@ SEND_SECONDS = 20.0
 REFUSED_SECONDS = 5.0
 TAIL = 2 * PAGE
 """Records at each partition's end that are compared with the log: a relay that lost its lease repeats one page."""
-CLAIMS = 50
-"""Records of a partition that are tried for one of ours: what others write there may claim any position."""
 _RETRY = (0.2, 0.5, 1.0, 2.0)
 
 T = TypeVar("T")
@@ -288,66 +285,16 @@ class Relay:
         await consumer.start()
         try:
             self._cluster = await consumer.cluster()
-            last = await self._last(consumer)
+            last = await newest(consumer, self.topic, TAIL)
         finally:
             await consumer.stop()
-        ahead = await self._store(lambda: self._ahead(last))
-        behind = await self._store(lambda: self._behind(last, position))
+        ahead = await self._store(lambda: too_much(self._log, last))
+        behind = await self._store(lambda: too_little(self._log, last, position))
         metrics.RELAY_REFUSED.labels(self._log.service).set(ahead is not None or behind is not None)
         if ahead is not None:
             raise TopicAhead(ahead)
         if behind is not None:
             raise TopicBehind(behind)
-
-    async def _last(self, consumer: Consumer) -> list[Unread]:
-        """The newest event of ours at the end of each partition."""
-        places = [(self.topic.name, number) for number in range(self.topic.partitions)]
-        beginnings, ends = await consumer.beginnings(places), await consumer.ends(places)
-        reach, left = TAIL, {place for place in places if ends[place] > beginnings[place]}
-        found = []
-        while left:
-            begin = {place: max(beginnings[place], ends[place] - reach) for place in left}
-            for place, records in (await _read(consumer, begin, {place: ends[place] for place in left})).items():
-                newest = _newest(records)
-                if newest is not None:
-                    found.append(newest)
-                # Nothing of ours among the last: further back, to the beginning if need be.
-                if newest is not None or begin[place] == beginnings[place]:
-                    left.discard(place)
-            reach *= 8
-        return found
-
-    def _ahead(self, last: Sequence[Unread]) -> str | None:
-        """What the topic holds and the log does not have, in words; older epochs may, the restored log lost them."""
-        epoch = int(self._log.query("SELECT value FROM meta WHERE name = 'epoch'")[0][0])
-        for event in last:
-            where = f"partition {event.slot} of {self.topic.name} holds position {event.position}"
-            if event.epoch > epoch:
-                return f"{where} of epoch {event.epoch}, the log is of epoch {epoch}"
-            if event.epoch == epoch:
-                stored = self._log.select("position = ?", event.position)
-                if not stored:
-                    return f"{where}, the log of the same epoch ends at {self._log.last_position()}"
-                if (stored[0].epoch, stored[0].raw) != (epoch, event.raw):
-                    return f"{where}, where the log has another event"
-        return None
-
-    def _behind(self, last: Sequence[Unread], position: int) -> str | None:
-        """What was published up to a position and is not in the topic, in words."""
-        newest = {event.slot: (event.epoch, event.position) for event in last}
-        for slot in range(SLOTS):
-            published = self._log.query(
-                "SELECT epoch, position FROM stored_events WHERE slot = ? AND position <= ? "
-                "ORDER BY position DESC LIMIT 1",
-                slot,
-                position,
-            )
-            if published and newest.get(slot, (0, 0)) < published[0]:
-                where = f"partition {slot} of {self.topic.name} lacks position {published[0][1]}, which was published"
-                return (
-                    f"{where}: Kafka has lost something; maru republish {self._log.service} publishes all of it again"
-                )
-        return None
 
     async def _made(self) -> Producer:
         await ensure_topics(self._bootstrap, (self.topic,))
@@ -390,38 +337,3 @@ class Relay:
             metrics.RELAY_AGE.labels(self._log.service).set(time.monotonic() - self._waiting_since)
         told = logger.error if isinstance(error, TopicAhead | TopicBehind | OtherPartitions) else logger.warning
         told("nothing published", service=self._log.service, problem=self.problem)
-
-
-async def _read(consumer: Consumer, begin: dict[Place, int], ends: dict[Place, int]) -> dict[Place, list[Heard]]:
-    """Of partitions from an offset to an end, the records that claim the greatest positions, the greatest first.
-
-    Raises ``TimeoutError`` where nothing comes.
-    """
-    found: dict[Place, list[Heard]] = {place: [] for place in begin}
-    consumer.assign(begin)
-    reading = dict(begin)
-    silent = 0
-    while any(reading[place] < ends[place] for place in begin):
-        records = await consumer.take(PAGE, 1.0)
-        silent = 0 if records else silent + 1
-        if silent > 10:
-            raise TimeoutError("the end of the topic cannot be read")
-        for place, more in records.items():
-            claims = [record for record in more if place_of(record.headers) is not None]
-            found[place] = nlargest(CLAIMS, found[place] + claims, key=_claim)
-            reading[place] = more[-1].offset + 1
-    return found
-
-
-def _claim(record: Heard) -> tuple[int, int]:
-    return place_of(record.headers) or (0, 0)
-
-
-def _newest(records: Sequence[Heard]) -> Unread | None:
-    """The first that is one of ours: forged claims are passed over."""
-    for record in records:
-        try:
-            return from_record(record.topic, record.partition, record.key, record.value, record.headers)
-        except Foreign:
-            continue
-    return None
