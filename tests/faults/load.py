@@ -147,6 +147,13 @@ def suggest(client: Client, tally: Tally) -> None:
     client.office(f"{RAISER}.officer").post("/v1/issues", SUGGESTION)
 
 
+def suggest_and_see(client: Client, tally: Tally) -> None:
+    """A suggestion, read back as a case of the next service: no faster than what carries it."""
+    office = client.office(f"{RAISER}.officer")
+    case = office.post("/v1/issues", SUGGESTION).id
+    assert office.get(f"/v1/cases/{case}")["case_id"] == case
+
+
 def plan(client: Client, tally: Tally) -> None:
     """A sitting is planned: one command to one service."""
     body = {"body": COUNCIL, "day": "2023-01-04", "place": "홍천군청", "form": "on_site"}
