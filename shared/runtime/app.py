@@ -89,7 +89,7 @@ def build(
                 responses=_problems(400, 401, 403, 404, 503),
                 response_class=JSONResponse,
             )
-    _add_operations(app, ready, probe)
+    add_operations(app, ready, probe)
     add_schemas(app)
     if issuer is not None:
         _add_issuer(app, gateways, issuer)
@@ -184,12 +184,13 @@ def _has_more(hosted: Hosted, case_id: str, position: int) -> bool:
 def probes(ready: Callable[[], list[str]], probe: metrics.Probe) -> FastAPI:
     """The operators' routes alone, for a process that serves nothing else."""
     app = FastAPI(title="Maru probes", openapi_url=None, docs_url=None, redoc_url=None)
-    _add_operations(app, ready, probe)
+    add_operations(app, ready, probe)
     guard(app)
     return app
 
 
-def _add_operations(app: FastAPI, ready: Callable[[], list[str]], probe: metrics.Probe) -> None:
+def add_operations(app: FastAPI, ready: Callable[[], list[str]], probe: metrics.Probe) -> None:
+    """The operators' routes of a process. ``ready`` says what it lacks; it may wait for a store."""
     asking: asyncio.Future[list[str]] | None = None
 
     async def missing() -> list[str]:

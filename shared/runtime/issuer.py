@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from shared.runtime import logs, metrics
 from shared.runtime.access import Issuer
+from shared.runtime.app import add_operations
 from shared.runtime.directory import Directory
 from shared.runtime.http import guard
 from shared.runtime.problems import bad_request, unavailable
@@ -77,26 +78,15 @@ def application(issuer: Issuer, url: str, directory: Callable[[], Directory]) ->
             raise bad_request("not_found", "오늘 그 직위를 맡은 이가 없습니다.", "Nobody holds this office today.", 404)
         return JSONResponse({"office": office, "subject": subject, "token": issuer.token(subject)})
 
-    @app.get("/livez")
-    async def livez() -> dict[str, str]:
-        """The process turns."""
-        return {"status": "live"}
-
-    @app.get("/metrics")
-    async def exposition() -> Response:
-        """What the process counts."""
-        body, kind = metrics.exposition(metrics.Probe(lambda: ()))
-        return Response(body, media_type=kind)
-
-    @app.get("/readyz")
-    async def readyz() -> JSONResponse:
+    def lacking() -> list[str]:
         """Keys are always there; offices need the reference facts, for tokens."""
         try:
-            await run_in_threadpool(directory)
+            directory()
         except Exception as error:
-            return JSONResponse({"status": "not ready", "missing": [f"directory: {type(error).__name__}"]}, 503)
-        return JSONResponse({"status": "ready"})
+            return [f"directory: {type(error).__name__}"]
+        return []
 
+    add_operations(app, lacking, metrics.Probe(lambda: ()))
     guard(app)
     return app
 

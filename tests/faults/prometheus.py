@@ -172,6 +172,8 @@ class Watched:
     def __init__(self, prometheus: Prometheus) -> None:
         self.prometheus = prometheus
         self.seen: dict[str, Seen] = {}
+        self.before: list[tuple[str, Seen]] = []
+        """What was seen of alerts that were caused a second time since."""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watched", daemon=True)
 
@@ -199,6 +201,8 @@ class Watched:
         states = self.prometheus.states()
         for name in names:
             assert states.get(name) != "firing", f"{name} fires before it is caused"
+            if name in self.seen:
+                self.before.append((name, self.seen[name]))
             self.seen[name] = Seen(how, time.monotonic())
 
     def wait_firing(self, *names: str) -> None:
@@ -222,7 +226,7 @@ class Watched:
     def table(self) -> list[str]:
         """One line an alert, as a table of Markdown."""
         lines = ["| Alert | Cause | Firing after | Undone by | Cleared after |", "|---|---|---|---|---|"]
-        for name, seen in self.seen.items():
+        for name, seen in [*self.before, *self.seen.items()]:
             firing, cleared = (
                 "not seen" if seconds is None else f"{seconds:.0f} s" for seconds in (seen.firing, seen.cleared)
             )

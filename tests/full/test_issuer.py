@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,6 +144,23 @@ def test_without_reference_facts_keys_are_given_and_tokens_are_503(issuer: Issue
         "/jwks": 200,
     }
     assert answers["/dev/token/gangwon.secretary"].headers["retry-after"] == "1"
+
+
+def test_a_silent_database_is_not_waited_for_by_probes(
+    issuer: Issuer, url: str, port: int, directory: Directory
+) -> None:
+    answers = threading.Event()
+
+    def silent() -> Directory:
+        answers.wait(30)
+        return directory
+
+    with serving(application(issuer, url, silent), port), httpx.Client(base_url=url, timeout=20) as http:
+        told = http.get("/readyz")
+        assert (told.status_code, told.json()["missing"]) == (503, ["a store does not answer"])
+        assert http.get("/livez").status_code == 200
+        answers.set()
+        until(lambda: http.get("/readyz").status_code == 200)
 
 
 # Verifiers
