@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.runtime.declare import Recorded
-from shared.runtime.log_database import Cursor
+from shared.runtime.log_database import Cursor, Lock
 
 if TYPE_CHECKING:
     from shared.runtime.batch import Batch
@@ -194,6 +194,7 @@ class Run:
     function: Callable[[Cursor], Any]
     durable: bool = True
     life: int | None = None
+    lock: Lock = "append_lock"
 
     def apply(self, batch: Batch) -> Any:
         return self.function(batch.cursor)

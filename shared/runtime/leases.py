@@ -40,7 +40,9 @@ class Leases:
     def take(self, name: str) -> int | None:
         """Take or prolong a lease; gives its fence while this process holds it. Raises ``Unavailable``."""
         asked = time.monotonic()
-        fence: int | None = self._log.run(lambda cursor: self._take(cursor, name, self._time(cursor)), durable=False)
+        fence: int | None = self._log.run(
+            lambda cursor: self._take(cursor, name, self._time(cursor)), durable=False, lock="lease"
+        )
         self._note(name, None if fence is None else asked)
         return fence
 
@@ -50,7 +52,9 @@ class Leases:
         Gives back what is more than a fair share; takes no more than that of what is free. Raises ``Unavailable``.
         """
         asked = time.monotonic()
-        mine: frozenset[str] = self._log.run(lambda cursor: self._share(cursor, group, names), durable=False)
+        mine: frozenset[str] = self._log.run(
+            lambda cursor: self._share(cursor, group, names), durable=False, lock="lease"
+        )
         for name in names:
             self._note(name, asked if name in mine else None)
         return mine
@@ -66,7 +70,7 @@ class Leases:
                 cursor.execute("UPDATE lease SET until = 0 WHERE name = ? AND holder = ?", (name, self.holder))
             cursor.execute("DELETE FROM member WHERE holder = ?", (self.holder,))
 
-        self._log.run(let_go, durable=False)
+        self._log.run(let_go, durable=False, lock="lease")
 
     def _note(self, name: str, asked: float | None) -> None:
         with self._lock:

@@ -35,6 +35,7 @@ from shared.runtime.log_database import (
     SCHEMA,
     STORE_ERRORS,
     Cursor,
+    Lock,
     LogDatabase,
     OtherVersion,
     Unavailable,
@@ -128,9 +129,9 @@ class EventLog:
             self._jobs.put((job, future))
         return future
 
-    def run(self, function: Callable[[Cursor], Any], *, durable: bool = True) -> Any:
+    def run(self, function: Callable[[Cursor], Any], *, durable: bool = True, lock: Lock = "append_lock") -> Any:
         """A small change of another kind, waited for. Raises ``Unavailable``."""
-        return self.submit(Run(function, durable)).result(timeout=30)
+        return self.submit(Run(function, durable, lock=lock)).result(timeout=30)
 
     def _write_loop(self) -> None:
         writer = self.database.writer()
@@ -148,7 +149,7 @@ class EventLog:
                 if more is None:
                     last = True
                     break
-                if isinstance(more[0], Run) != isinstance(jobs[-1][0], Run):
+                if _apart(more[0]) != _apart(jobs[-1][0]):
                     # What a batch has looked up would not know of other changes made within it.
                     self._write(writer, jobs)
                     jobs = []
@@ -184,7 +185,7 @@ class EventLog:
     ) -> tuple[Batch, list[tuple[Future[Any], Any, BaseException | None]]]:
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
-            writer.begin(durable=any(job.durable for job, _ in jobs))
+            writer.begin(durable=any(job.durable for job, _ in jobs), lock=_apart(jobs[0][0]) or "append_lock")
             batch = Batch(writer, self.database, self.service, self.own_reactions, self.epoch, [job for job, _ in jobs])
             self.life = writer.life
             for job, future in jobs:
@@ -319,6 +320,11 @@ class EventLog:
                 following = end - block
             self._docket[name] = (following + 1, end)
             return following
+
+
+def _apart(job: Job) -> Lock | None:
+    """Of a job that is in no batch with appends: the lock that it needs."""
+    return job.lock if isinstance(job, Run) else None
 
 
 def _fail(jobs: list[tuple[Job, Future[Any]]], error: BaseException) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import psycopg
 from eventsourcing.persistence import PersistenceError
@@ -49,8 +49,16 @@ class Cursor(Protocol):
     def fetchall(self) -> list[Any]: ...
 
 
+Lock = Literal["append_lock", "lease"]
+"""What a transaction has to itself from its beginning: the log, or leases and what their holders note under them.
+
+A process that is cut off within a transaction keeps others out until the server ends it: a relay must not stop those
+who append. SQLite has one lock for all of it.
+"""
+
+
 class Writer(Protocol):
-    """The writer's connection: one transaction at a time, under the write lock from its beginning.
+    """The writer's connection: one transaction at a time, under a lock from its beginning.
 
     Statements within ``together`` are sent at once, each on a ``cursor`` of its own that is read afterwards.
     """
@@ -58,7 +66,7 @@ class Writer(Protocol):
     life: int
     """Which connection it is on, counted: a server that crashes ends it, and takes back what was not flushed."""
 
-    def begin(self, *, durable: bool) -> None: ...
+    def begin(self, *, durable: bool, lock: Lock = "append_lock") -> None: ...
     def cursor(self) -> Cursor: ...
     def together(self) -> AbstractContextManager[Any]: ...
     def commit(self, hint: str | None) -> None: ...

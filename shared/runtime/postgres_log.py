@@ -20,6 +20,7 @@ from shared.runtime.log_database import (
     KINDS,
     STATES,
     Cursor,
+    Lock,
     Misconfigured,
     OtherVersion,
     Unavailable,
@@ -290,7 +291,7 @@ class _PostgresWriter:
         self._durable = False
         self._connection: psycopg.Connection[Any] | None = None
 
-    def begin(self, *, durable: bool) -> None:
+    def begin(self, *, durable: bool, lock: Lock = "append_lock") -> None:
         if self._connection is None or self._connection.closed:
             # A frozen process must not hold the lock for ever: the server ends its transaction.
             seconds = str(int(WRITE_SECONDS * 1000))
@@ -304,7 +305,7 @@ class _PostgresWriter:
         self._durable = durable
         flushed = "on" if durable else "off"
         self._connection.execute(
-            f"BEGIN; SET LOCAL synchronous_commit = {flushed}; LOCK TABLE append_lock IN EXCLUSIVE MODE"
+            f"BEGIN; SET LOCAL synchronous_commit = {flushed}; LOCK TABLE {lock} IN EXCLUSIVE MODE"
         )
 
     def cursor(self) -> Cursor:

@@ -272,7 +272,7 @@ class Relay:
             )
             return moved.rowcount == 1
 
-        return bool(self._log.run(change, durable=False))
+        return bool(self._log.run(change, durable=False, lock="lease"))
 
     async def _compare(self, position: int) -> None:
         """Make the topic where it is missing.

@@ -20,6 +20,7 @@ from shared.runtime.log_database import (
     KEYS,
     STATES,
     Cursor,
+    Lock,
     OtherVersion,
     Writer,
     first_meta,
@@ -190,7 +191,7 @@ class _SqliteWriter:
             # Command ids lie scattered over their index: with the default 2 MB each insert would read a page anew.
             cursor.execute("PRAGMA cache_size=-8000")
 
-    def begin(self, *, durable: bool) -> None:
+    def begin(self, *, durable: bool, lock: Lock = "append_lock") -> None:
         self._cursor = cursor = self._connection.cursor().__enter__()
         if durable != self._durable:
             # Write-ahead log: a later flushed commit carries all before it to the disk, in order.

@@ -21,6 +21,7 @@ from services.local_servers import Postgres
 from shared.runtime.databases import Databases
 from shared.runtime.hosted import Hosted
 from shared.runtime.jobs import Insert, Write
+from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog
 from shared.runtime.log_database import COLUMNS, Misconfigured, Unavailable
 from shared.runtime.postgres_log import WRITE_SECONDS, PostgresDatabase, connect
@@ -370,6 +371,20 @@ def test_whoever_freezes_with_the_append_lock_does_not_stop_the_others(databases
                 assert time.monotonic() < end
     finally:
         frozen.close()
+        log.close()
+
+
+def test_whoever_is_cut_off_with_the_lock_of_leases_does_not_stop_those_who_append(databases: Databases) -> None:
+    """A relay is cut off from its database while it prolongs its lease or notes its position."""
+    new_log(databases).close()
+    cut_off, log = PostgresDatabase(str(databases.url_of("ledger"))).writer(), databases.log("ledger")
+    try:
+        cut_off.begin(durable=False, lock="lease")
+        log.submit(Write((claimed("a", 0, "id", 1),))).result(20)
+        with pytest.raises(Unavailable):
+            Leases(log, "other").take("relay")
+    finally:
+        cut_off.close()
         log.close()
 
 
