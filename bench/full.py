@@ -38,6 +38,8 @@ from shared.runtime.rebuild import checksum, rebuild
 from shared.runtime.relay import Relay
 
 EVENTS_OF_A_RAISE = 2
+PATIENCE = 60.0
+"""Seconds after which a relay that publishes nothing ends the run."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -276,6 +278,7 @@ def _fill(log: EventLog, count: int) -> int:
             "recorded_at": "2023-01-04T09:00:00+09:00",
             "correlation_id": case,
             "causation_id": f"command-{number}",
+            "confidentiality": "internal",
             "prev_hash": "0" * 64,
             "data": {"title": "국도 확장", "text": text},
         }
@@ -311,6 +314,8 @@ async def _catch_up(log: EventLog, kafka: Kafka) -> float:
     while (saved := await asyncio.to_thread(_saved, log)) < last:
         if running.done():
             running.result()
+        if relay.problem and time.perf_counter() - started > PATIENCE:
+            raise SystemExit(f"the relay publishes nothing: {relay.problem}, no figure")
         await asyncio.sleep(0.02)
     took = time.perf_counter() - started
     stop.set()
