@@ -105,11 +105,11 @@ def position_in_another_transaction(patch: Patch) -> None:
     """A reaction's mark is stored in a transaction before its effect, and the process ends between the two, once."""
     lost: list[Any] = []
 
-    def apart(commands: tuple[jobs.Prepared, ...], mark: jobs.Mark) -> jobs.Job:
+    def apart(commands: tuple[jobs.Prepared, ...], mark: jobs.Mark, life: int | None) -> jobs.Job:
         if commands and commands[0].stream.startswith("Dispatch/") and not lost:
             lost.append(commands)
-            return jobs.Settle((mark,))
-        return jobs.Write(commands, mark)
+            return jobs.Settle((mark,), life=life)
+        return jobs.Write(commands, mark, life)
 
     patch.setattr(follow, "Write", apart)
 
@@ -188,10 +188,14 @@ def forget_lock(patch: Patch) -> None:
     look_up, flush = batch.Batch._look_up, batch.Batch.flush
     known: dict[int, dict[int, int]] = {}
 
-    def look_before(batch: batch.Batch, commands: Sequence[jobs.Prepared]) -> None:
-        look_up(batch, commands)
-        if commands:
+    def look_before(batch: batch.Batch, commands: Sequence[jobs.Prepared]) -> Callable[[], None]:
+        take = look_up(batch, commands)
+
+        def take_what_was() -> None:
+            take()
             batch._slots = dict(known.setdefault(id(batch._database), batch._slots))
+
+        return take_what_was
 
     def flush_and_keep(batch: batch.Batch) -> None:
         flush(batch)
@@ -204,7 +208,7 @@ def forget_lock(patch: Patch) -> None:
 
 def wrong_partition_key(patch: Patch) -> None:
     """The slot is taken from something else than the event's key."""
-    patch.setattr(log, "slot_of", lambda key: codec.slot_of(key[::-1]))
+    patch.setattr(batch, "slot_of", lambda key: codec.slot_of(key[::-1]))
 
 
 def swallow_exception(patch: Patch) -> None:
@@ -249,14 +253,14 @@ def off_by_one_tier(patch: Patch) -> None:
 
 
 def retry_as_new(patch: Patch) -> None:
-    """A command that was stored, but whose commit was reported as a conflict, is tried again under another id."""
+    """A command that was stored, but whose commit was reported as a conflict, is tried again as a new one."""
     end = CommandJob.end
     conflicts: list[CommandJob] = []
 
     def end_as_conflict(job: CommandJob, stored: Any) -> Any:
         if not conflicts and job.route.operation_id == "raiseIssue":
             conflicts.append(job)
-            job.command_id = str(uuid.uuid4())
+            job.command_id, job.request = str(uuid.uuid4()), None
             raise jobs.Lost("the connection ended after COMMIT")
         return end(job, stored)
 

@@ -115,9 +115,7 @@ def test_I10_a_topic_ahead_of_its_log_is_named(
 
 def test_repeats_are_told_and_break_no_promise(published: Path, kafka: Kafka, tmp_path: Path) -> None:
     folder = shutil.copytree(published, tmp_path / "data")
-    log = EventLog(folder / "meetings" / "log.db", "meetings")
-    relays.republish(log)
-    log.close()
+    from_the_first(folder, "meetings")
     publish(folder, "meetings", kafka.bootstrap)
     findings = found(folder, kafka)
     assert findings.outcome == "clean", findings.sentence()
@@ -201,9 +199,7 @@ def test_a_fault_of_the_relay_is_found(
 ) -> None:
     folder = shutil.copytree(published, tmp_path / "data")
     asyncio.run(make_anew(kafka.bootstrap, "issues"))
-    log = EventLog(folder / "issues" / "log.db", "issues")
-    relays.republish(log)
-    log.close()
+    from_the_first(folder, "issues")
     try:
         with pytest.MonkeyPatch.context() as patch:
             fault(patch)
@@ -211,7 +207,15 @@ def test_a_fault_of_the_relay_is_found(
         assert says in named(found(folder, kafka))
     finally:
         asyncio.run(make_anew(kafka.bootstrap, "issues"))
+        from_the_first(folder, "issues")
         publish(folder, "issues", kafka.bootstrap)
+
+
+def from_the_first(folder: Path, service: str) -> None:
+    """As ``maru republish`` does it."""
+    log = EventLog(folder / service / "log.db", service)
+    relays.republish(log)
+    log.close()
 
 
 async def make_anew(bootstrap: str, service: str) -> None:
