@@ -11,6 +11,7 @@ import os
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -106,8 +107,8 @@ def appended(full: FullSystem, lengths: Lengths) -> None:
     for number in range(lengths.pairs):
         before, cpu = _position(full), _cpu(full)
         rate, seen = asyncio.run(closed_loop(full.urls["issues"], 64, lengths.seconds, full.urls["issuer"]))
-        used = _cpu(full) - cpu
-        count = len(seen.seconds)
+        spent, count = _cpu(full), len(seen.seconds)
+        spent.subtract(cpu)
         if seen.wrong or _position(full) - before != EVENTS_OF_A_RAISE * count:
             raise SystemExit(f"answers and log differ, no figure: {seen.wrong[:1]}")
         started = time.perf_counter()
@@ -120,8 +121,8 @@ def appended(full: FullSystem, lengths: Lengths) -> None:
         library.append(peers.plain_library(full.postgres, EVENTS_OF_A_RAISE, 4, lengths.seconds / 2))
         print(
             f"    pair {number + 1}: {rate:6.0f}/s (p50 {seen.percentile(0.5) * 1e3:.0f} ms, p99 "
-            f"{seen.percentile(0.99) * 1e3:.0f} ms), {used / count * 1e3:.2f} ms of processor time each while it ran; "
-            f"at rest {drained:.1f} s after"
+            f"{seen.percentile(0.99) * 1e3:.0f} ms), {spent.total() / count:.2f} ms of processor time each while it "
+            f"ran ({_shares(spent, count)}); at rest {drained:.1f} s after"
         )
     print(f"    median {statistics.median(ours):,.0f} commands/s (goal 2,500)")
     for shape, figures in theirs.items():
@@ -137,20 +138,22 @@ def _position(full: FullSystem) -> int:
         log.close()
 
 
-def _cpu(full: FullSystem) -> float:
-    """Processor seconds of every process of ours, PostgreSQL and Kafka."""
-    total = 0.0
-    for pid in _pids(full):
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-        except OSError:
-            continue
-        total += (int(fields[11]) + int(fields[12])) / TICKS
-    return total
+def _cpu(full: FullSystem) -> Counter[str]:
+    """Milliseconds of processor time so far, by kind of process."""
+    spent: Counter[str] = Counter()
+    for name in full.supervisor.names:
+        for pid in full.process(name).process.pids():
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+            except OSError:
+                continue
+            spent[name.rpartition("-")[2]] += (int(fields[11]) + int(fields[12])) * 1000 // TICKS
+    return spent
 
 
-def _pids(full: FullSystem) -> list[int]:
-    return [pid for name in full.supervisor.names for pid in full.process(name).process.pids()]
+def _shares(spent: Counter[str], count: int) -> str:
+    """Milliseconds of each, by kind, the largest first."""
+    return ", ".join(f"{kind} {milliseconds / count:.1f}" for kind, milliseconds in spent.most_common())
 
 
 # B2
@@ -205,7 +208,8 @@ def journeys(full: FullSystem, lengths: Lengths) -> None:
         before, cpu, started = _stored(full), _cpu(full), time.perf_counter()
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(journey, range(lengths.journeys)))
-        took, used = time.perf_counter() - started, _cpu(full) - cpu
+        took, spent = time.perf_counter() - started, _cpu(full)
+        spent.subtract(cpu)
         if failed or not full.idle():
             raise SystemExit(f"{len(failed)} journeys failed, no figure: {failed[:1]}")
         events = (_stored(full) - before) / lengths.journeys
@@ -213,8 +217,9 @@ def journeys(full: FullSystem, lengths: Lengths) -> None:
         print(
             f"    {at_once:2d} at once: {lengths.journeys / took:.2f} journeys/s = "
             f"{events * lengths.journeys / took:.0f} events/s; median {statistics.median(seconds):.2f} s; "
-            f"{counted['commands']} commands, {events:.0f} events and {used / lengths.journeys * 1e3:.0f} ms of "
-            f"processor time each; the library alone would save {library / events:.1f} such journeys/s"
+            f"{counted['commands']} commands, {events:.0f} events and "
+            f"{spent.total() / lengths.journeys:.0f} ms of processor time each "
+            f"({_shares(spent, lengths.journeys)}); the library alone would save {library / events:.1f} such journeys/s"
         )
 
 
