@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One image for every process: docker build -t maru . ; the command after `maru` says which it is.
 # A release fills DIGEST (@sha256:...) for its platform, so that the base is that very one and no other.
 ARG PYTHON=python:3.11.16-slim-bookworm
@@ -15,7 +14,8 @@ COPY services ./services
 COPY shared ./shared
 COPY data ./data
 COPY contracts ./contracts
-RUN uv sync --frozen --no-dev --no-cache
+# Bytecode of our own as well: the root file system may be read-only, and every start would compile it anew.
+RUN uv sync --frozen --no-dev --no-cache && python -m compileall -q services shared
 
 FROM ${PYTHON}${DIGEST}
 # What installs packages has no work left here.

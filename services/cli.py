@@ -43,6 +43,7 @@ from shared.runtime import settings as settings_of
 from shared.runtime.log_database import OtherVersion, Unavailable
 from shared.runtime.settings import BadSetting
 from shared.runtime.system import folder_lock, opened
+from shared.runtime.views import STORE_DOWN
 from shared.runtime.web import CannotStart
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
@@ -66,6 +67,8 @@ def main() -> None:
         stop("No system answers there. Start one with: maru up", 8)
     except Unavailable as error:
         stop(f"A database does not answer: {error}", 8)
+    except STORE_DOWN as error:
+        stop(f"A database does not answer: {' '.join(str(error).split())}", 8)
     except ServerFailed as error:
         stop(str(error), 1)
     except BrokenPipeError:

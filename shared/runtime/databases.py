@@ -64,7 +64,8 @@ class Databases:
     def migrate(self, service: Service) -> None:
         """Make a service's tables; the only place that does. Safe to repeat, and by several processes at once.
 
-        Raises ``BadSetting`` where PostgreSQL is used and no owner's URL is given.
+        Raises ``Unavailable``, and ``BadSetting`` where PostgreSQL is used and no owner's URL is given, or one that may
+        not.
         """
         url = self.url_of(service.name)
         if url is None:

@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from shared.runtime.log_database import COLUMNS, INDEXES, KEYS, first_meta
+from shared.runtime.log_database import COLUMNS, INDEXES, KEYS, Unavailable, first_meta
+from shared.runtime.settings import bad
 
 _GRANTS: Mapping[str, str] = {
     "stored_events": "SELECT, INSERT",
@@ -45,8 +46,22 @@ def provision(service: str, url: str, admin: str) -> None:
     run by several processes at once.
 
     ``url`` is the service's own; ``admin`` an owner's. Where ``admin`` names the same database as ``url``, role and
-    database are there already (an operator of the cluster has made them). Raises ``psycopg.Error``.
+    database are there already (an operator of the cluster has made them). Raises ``Unavailable``, and ``BadSetting``
+    where the owner may not do so.
     """
+    try:
+        _provision(service, url, admin)
+    except psycopg.OperationalError as error:
+        raise Unavailable(_line(error)) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise bad("database_admin", f"the owner of this URL may not make tables and rights: {_line(error)}") from None
+
+
+def _line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())
+
+
+def _provision(service: str, url: str, admin: str) -> None:
     own = urlsplit(url)
     database, role = own.path.lstrip("/"), unquote(own.username or "")
     if urlsplit(admin).path.lstrip("/") != database:

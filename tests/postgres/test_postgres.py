@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from services.__main__ import SERVICES
+from services.local_processes import free_port
 from services.local_servers import Postgres
 from shared.runtime.databases import Databases
 from shared.runtime.hosted import Hosted
@@ -25,7 +27,9 @@ from shared.runtime.leases import Leases
 from shared.runtime.log import EventLog
 from shared.runtime.log_database import COLUMNS, Misconfigured, Unavailable
 from shared.runtime.postgres_log import WRITE_SECONDS, PostgresDatabase, connect
+from shared.runtime.settings import BadSetting
 from shared.runtime.views import Readings
+from tests.cli.program import maru, one_clear_line
 from tests.places import on_postgresql, plan
 from tests.proxy import Proxy
 from tests.runtime.ledger import claimed, new_log, prepared
@@ -80,6 +84,28 @@ def test_a_service_reaches_no_other_services_database(databases: Databases) -> N
     foreign = own._replace(path=urlsplit(str(databases.url_of("other"))).path).geturl()
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         connect(foreign, "log")
+
+
+# What migrate says where it cannot
+
+
+def test_migrate_without_a_server_is_one_clear_line(tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    env = {
+        "MARU_DATABASE": f"postgresql://{{service}}:secret@{nowhere}/{{service}}",
+        "MARU_DATABASE_ADMIN": f"postgresql://owner:secret@{nowhere}/postgres",
+    }
+    done = maru("migrate", "--data", tmp_path, env=env)
+    assert done.returncode == 8
+    assert one_clear_line(done.stderr, ["A database does not answer", "refused"]), done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_an_owner_that_may_not_make_databases_is_named(databases: Databases) -> None:
+    assert databases.admin is not None
+    new_log(databases, "ledger").close()
+    with pytest.raises(BadSetting, match=r"MARU_DATABASE_ADMIN.*permission denied"):
+        replace(databases, admin=databases.url_of("ledger")).migrate(SERVICES[0])
 
 
 # The library
