@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from typing import Any, Self, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import psycopg
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg.pq import TransactionStatus
 
 from shared.runtime.log_database import (
     ANSWERS,
@@ -293,11 +294,7 @@ class _PostgresWriter:
 
     def begin(self, *, durable: bool, lock: Lock = "append_lock") -> None:
         if self._connection is None or self._connection.closed:
-            # A frozen process must not hold the lock for ever: the server ends its transaction.
-            seconds = str(int(WRITE_SECONDS * 1000))
-            self._connection = connect(
-                self._url, "log", idle_in_transaction_session_timeout=seconds, transaction_timeout=seconds
-            )
+            self._connection = self._connect()
             self.life += 1
         # What need not reach the disk by itself: a later flushed commit carries it along, in order. And not the event
         # table's lock: this role may only insert and select there. One simple query, not a pipeline, after which the
@@ -326,10 +323,31 @@ class _PostgresWriter:
             self._connection.execute(f"NOTIFY {CHANNEL}, '{hint}'")
         self._connection.execute("COMMIT")
 
+    def _connect(self) -> psycopg.Connection[Any]:
+        # A frozen process must not hold the lock for ever: the server ends its transaction.
+        seconds = str(int(WRITE_SECONDS * 1000))
+        return connect(self._url, "log", idle_in_transaction_session_timeout=seconds, transaction_timeout=seconds)
+
     def rollback(self) -> None:
-        # Of statements sent together the driver no longer knows which ones the server has prepared: a new connection.
-        if self._connection is not None:
-            self._connection.close()
+        """Go on with a new connection: of statements sent together the driver no longer knows which ones are prepared.
+
+        In the same life where the server has only refused something, and answers on the old connection while the new
+        one stands already: no crash lies between them. Else whoever builds on memory would begin anew at each lock
+        that somebody holds.
+        """
+        old, self._connection = self._connection, None
+        if old is None:
+            return
+        if old.info.transaction_status == TransactionStatus.INERROR:
+            with suppress(psycopg.OperationalError, psycopg.InterfaceError):
+                new = self._connect()
+                try:
+                    old.execute("ROLLBACK", prepare=False)
+                    self._connection = new
+                finally:
+                    if self._connection is None:
+                        new.close()
+        old.close()
 
     def notify(self, word: str) -> None:
         """Give other processes the hint of a flushed commit, unless that went with it. It may be lost."""

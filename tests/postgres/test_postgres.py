@@ -400,6 +400,22 @@ def test_whoever_freezes_with_the_append_lock_does_not_stop_the_others(databases
         log.close()
 
 
+def test_a_lock_that_somebody_holds_takes_nothing_back(databases: Databases, postgres: Postgres) -> None:
+    """Jobs that build on memory are refused in another life: under a lock held for long nothing would come forward."""
+    log = new_log(databases)
+    try:
+        log.submit(Write((claimed("a", 0, "id-1", 1),))).result(20)
+        life, name = log.life, urlsplit(str(databases.url_of("ledger"))).path.lstrip("/")
+        with psycopg.connect(postgres.url(name)) as holder:
+            holder.execute("LOCK TABLE log.stored_events IN EXCLUSIVE MODE")
+            with pytest.raises(Unavailable, match="lock timeout"):
+                log.submit(Write((claimed("b", 0, "id-2", 1),), None, life)).result(20)
+            assert log.submit(Insert("routing", (), life=life)).result(20) == 0
+        log.submit(Write((claimed("b", 0, "id-2", 1),), None, life)).result(20)
+    finally:
+        log.close()
+
+
 def test_whoever_is_cut_off_with_the_lock_of_leases_does_not_stop_those_who_append(databases: Databases) -> None:
     """A relay is cut off from its database while it prolongs its lease or notes its position."""
     new_log(databases).close()
