@@ -30,7 +30,7 @@ from shared.runtime.folding import INBOX, ViewsFollower
 from shared.runtime.follow import NeighbourCarrier, ReactionFollower
 from shared.runtime.jobs import Answer, IdReused, Lost, Write
 from shared.runtime.leases import Leases
-from shared.runtime.log import Loaded
+from shared.runtime.log import EventLog, Loaded
 from shared.runtime.log_database import ANSWERED, CARRIED, FOLDED, STORED, WAITING
 from shared.runtime.loops import Loop, Pressure, Progress
 from shared.runtime.rebuild import build_new_versions
@@ -362,12 +362,8 @@ class Hosted:
         waiting = self.log.query("SELECT COUNT(*) FROM inbox WHERE state = 'waiting'")[0][0]
         if waiting:
             return False
-        for other in neighbours:
-            if other.name in self.service.hears:
-                heads = other.log.heads()
-                marks = self.log.marks()
-                if any(marks.get((other.name, other.log.epoch, slot), 0) < head for slot, head in heads.items()):
-                    return False
+        if not all(self._has_heard(other.log) for other in neighbours if other.name in self.service.hears):
+            return False
         last = self.log.last_position()
         last_inbox = self.log.query("SELECT COALESCE(MAX(seq), 0) FROM inbox")[0][0]
         with self.store.read() as db:
@@ -377,6 +373,16 @@ class Hosted:
             for view in self.views
             for source, reached in ((self.name, last), (INBOX, last_inbox))
         )
+
+    def _has_heard(self, source: EventLog) -> bool:
+        """Whether every slot's last event is answered: by its own epoch, which need not be the log's newest."""
+        heads, marks = source.heads(), self.log.marks()
+        begun = source.query("SELECT epoch, after_position FROM epochs")
+        for slot, head in heads.items():
+            epoch = max(epoch for epoch, after in begun if after < head)
+            if marks.get((source.service, epoch, slot), 0) < head:
+                return False
+        return True
 
 
 def _under(leases: Leases | None, name: str, step: Callable[[], bool]) -> Callable[[], bool]:

@@ -21,6 +21,7 @@ from shared.runtime.hosted import Hosted, wait_idle
 from shared.runtime.jobs import PARKED_ROWS, Insert, Unread
 from shared.runtime.log_database import OtherVersion, Unavailable
 from shared.runtime.parked import listed, replay, shown
+from shared.runtime.relay import new_epoch
 from tests.places import as_owner, plan
 from tests.runtime.ledger import EntryMade, entry
 from tests.runtime.pair import COPIES, Stepped, copy_all, copying, pair
@@ -296,6 +297,27 @@ def test_a_refused_reaction_leaves_the_fact_that_its_service_declares(opened: Op
 
 
 # Waiting
+
+
+def test_a_new_epoch_without_events_leaves_the_system_idle(opened: Opened) -> None:
+    """After a restore: what is stored up to there is answered in the epoch that it was stored in."""
+    system = opened()
+    system.make(("a", "one"))
+
+    def come_to_rest() -> None:
+        system.carry()
+        system.react()
+        system.fold()
+
+    come_to_rest()
+    both = [system.source, system.mirror]
+    assert wait_idle(both, 1)
+    system.source.log.epoch = new_epoch(system.source.log)
+    assert wait_idle(both, 1)
+    system.make(("a", "two"))
+    assert not system.mirror.is_idle(both)
+    come_to_rest()
+    assert wait_idle(both, 1)
 
 
 def waiting_for(open_gates: set[str]) -> Any:
