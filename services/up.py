@@ -77,9 +77,10 @@ def up_full(settings: Settings, port: int | None, once: bool, fresh: bool, as_js
                 ended.refuse()
                 if not as_json:
                     _show_addresses(full)
-                refusing = full.refusing()
-                imported, outcome, failure = None, None, _to_republish(refusing, settings.data) if refusing else None
-                if not refusing:
+                imported, outcome, failure = None, None, None
+                if refusing := full.refusing():
+                    failure = _to_republish(refusing, settings.data)
+                else:
                     imported = _import_suggestions(services, full.urls, as_json, ended.refuse)
                     outcome, failure = walk(full.urls, _is_new(services), as_json, ended.refuse)
                     services.idle()
